@@ -1,0 +1,96 @@
+//! A whole image: its layers applied, each in its role, and merged; and what is shown where overlayfs refuses.
+
+use super::{Layer, Options, Rootfs};
+use crate::error::{Kind, Result};
+use crate::layers::Entry;
+use crate::layers::apply::{self, Role, apply, native_chain};
+use crate::layers::tar::Limits;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// A layer of which the archive is known.
+#[derive(Debug, Clone, Copy)]
+pub struct TarLayer<'a> {
+    /// The digest that names it in identities.
+    pub digest: &'a str,
+    /// Its members, in the order of the archive.
+    pub entries: &'a [Entry],
+}
+
+/// A layer of a chain: an archive, or something that is a tree already (an unpacked snapshot).
+pub enum ChainLayer<'a> {
+    Tar(TarLayer<'a>),
+    Ready(Arc<dyn Layer>),
+}
+
+/// Builds root filesystems from chains of layers, base first.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Chain {
+    /// When the image was created: the mtime of the root, and of directories that nothing describes.
+    pub created: (i64, u32),
+    pub limits: Limits,
+}
+
+impl Chain {
+    /// What `ctr images mount` shows. Where overlayfs refuses the chain and the native snapshotter accepts it, what
+    /// that shows (LAYERS.md 0.2); where both refuse, the overlay's reason.
+    pub fn build(&self, layers: &[ChainLayer<'_>]) -> Result<Rootfs> {
+        let refusal = match self.overlay(layers) {
+            Err(error) if error.kind() == Kind::Corrupt && layers.len() > 1 => error,
+            answer => return answer,
+        };
+        let tars = layers.iter().map(|layer| match layer {
+            ChainLayer::Tar(layer) => Some(*layer),
+            ChainLayer::Ready(_) => None,
+        });
+        // Of a layer that is only a directory, the archive that the native way would need is not known.
+        let Some(tars) = tars.collect::<Option<Vec<TarLayer>>>() else { return Err(refusal) };
+        self.native(&tars).map_err(|_| refusal)
+    }
+
+    /// What overlayfs shows: the base applied to a real tree, each layer above to a directory of its own.
+    pub fn overlay(&self, layers: &[ChainLayer<'_>]) -> Result<Rootfs> {
+        let mut built: Vec<Arc<dyn Layer>> = Vec::new();
+        for (number, layer) in layers.iter().enumerate() {
+            let layer = match layer {
+                ChainLayer::Ready(layer) => layer.clone(),
+                ChainLayer::Tar(TarLayer { digest, entries }) => {
+                    let role = if number == 0 { Role::Base } else { Role::Upper };
+                    let lowers: Vec<&dyn Layer> = built.iter().rev().map(|layer| &**layer).collect();
+                    Arc::new(apply(digest, entries, role, &lowers, &self.options(number))?)
+                }
+            };
+            built.push(layer);
+        }
+        built.reverse();
+        Rootfs::new(built, self.shown())
+    }
+
+    /// What the native snapshotter shows: every layer applied to the same tree. A file's identity is of this chain
+    /// alone, for a later layer may have altered what an earlier one made.
+    pub fn native(&self, layers: &[TarLayer<'_>]) -> Result<Rootfs> {
+        let mut hash = Sha256::new();
+        for layer in layers {
+            hash.update(layer.digest);
+            hash.update(b"\n");
+        }
+        let id = format!("native:sha256:{}", hex::encode(hash.finalize()));
+        let entries: Vec<&[Entry]> = layers.iter().map(|layer| layer.entries).collect();
+        let tree = native_chain(&id, &entries, &self.options(0))?;
+        Rootfs::new(vec![Arc::new(tree)], self.shown())
+    }
+
+    /// One layer by itself, whiteouts as the archive names them.
+    pub fn alone(&self, layer: TarLayer<'_>) -> Result<Rootfs> {
+        let tree = apply(layer.digest, layer.entries, Role::Alone, &[], &self.options(0))?;
+        Rootfs::new(vec![Arc::new(tree)], self.shown())
+    }
+
+    fn shown(&self) -> Options {
+        Options { root_mtime: Some(self.created), ..Options::default() }
+    }
+
+    fn options(&self, number: usize) -> apply::Options {
+        apply::Options { created: self.created, layer: number as u16, limits: self.limits }
+    }
+}

@@ -1,0 +1,96 @@
+//! What requests ask of the nodes: attributes as FUSE wants them, opens, listings.
+
+use super::{Shared, reply};
+use crate::error::{Error, Kind, Result};
+use crate::fail;
+use crate::node::handle::{Handle, Listed, Opened};
+use crate::node::journal::Caller;
+use crate::node::{Attr, FileType};
+use fuser::{FileHandle, FopenFlags, INodeNo, OpenAccMode, OpenFlags};
+use std::sync::{Arc, PoisonError};
+use std::time::UNIX_EPOCH;
+
+impl Shared {
+    /// The attributes as FUSE wants them.
+    pub(super) fn attributes(&self, ino: u64, attr: &Attr) -> fuser::FileAttr {
+        let (uid, gid) = attr.owner.unwrap_or((self.policy.uid, self.policy.gid));
+        let hidden = attr.private && self.policy.guarded;
+        let perm = match attr.kind {
+            FileType::Directory if hidden => 0o700,
+            _ if hidden => attr.perm & 0o700,
+            _ => attr.perm,
+        };
+        // The kernel takes no negative times; what is older than 1970 is shown as 1970, as containerd does.
+        let time = attr.mtime.unwrap_or(self.policy.mounted).max(UNIX_EPOCH);
+        fuser::FileAttr {
+            ino: INodeNo(ino),
+            size: attr.size,
+            blocks: attr.blocks,
+            atime: time,
+            mtime: time,
+            ctime: time,
+            crtime: time,
+            kind: reply::kind(attr.kind),
+            perm,
+            nlink: attr.nlink,
+            uid,
+            gid,
+            rdev: attr.rdev,
+            blksize: 4096,
+            flags: 0,
+        }
+    }
+
+    pub(super) fn open(&self, caller: &Caller, ino: u64, flags: OpenFlags) -> Result<(Opened, FopenFlags)> {
+        let node = self.table.node(ino)?;
+        if flags.acc_mode() != OpenAccMode::O_RDONLY || flags.0 & (libc::O_TRUNC | libc::O_APPEND) != 0 {
+            return Err(self.unchangeable("files of this tree are read and not written"));
+        }
+        if self.policy.guarded && caller.uid != 0 && caller.uid != self.policy.uid && node.attr()?.private {
+            return fail!(Access, "only the owner of the mount reads this; -o allow_containers widens it");
+        }
+        let opened = node.place.open(node.seat)?;
+        if let Opened::Content(content) | Opened::Changing(content) = &opened {
+            content.prepare()?;
+        }
+        let cached = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
+        let direct = FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH;
+        let flags = match &opened {
+            Opened::Content(_) => cached,
+            Opened::Text { bytes, live } => {
+                if *live {
+                    self.table.rendered(ino, bytes.len() as u64);
+                }
+                direct
+            }
+            Opened::Changing(_) | Opened::Log(_) | Opened::Follow(_) => direct,
+        };
+        Ok((opened, flags))
+    }
+
+    pub(super) fn unchangeable(&self, why: &str) -> Error {
+        match self.policy.read_only {
+            true => Error::new(Kind::ReadOnly, "the mount is read-only (-o ro)"),
+            false => Error::new(Kind::Policy, why),
+        }
+    }
+
+    pub(super) fn handle(&self, number: FileHandle) -> Result<Arc<Handle>> {
+        self.handles.get(number.0).ok_or_else(|| Error::new(Kind::Stale, "no such open file"))
+    }
+
+    /// The entries of an open directory: made when they are asked for from the beginning, and the same for all parts
+    /// of one listing.
+    pub(super) fn listing(&self, ino: u64, number: FileHandle, offset: u64) -> Result<Arc<Vec<Listed>>> {
+        let open = self.handle(number)?;
+        let Handle::Directory(pinned) = &*open else { return fail!(NotDirectory, "not a directory") };
+        if offset > 0
+            && let Some(listing) = pinned.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        {
+            return Ok(listing);
+        }
+        let listing = Arc::new(self.table.list(ino)?);
+        *pinned.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&listing));
+        Ok(listing)
+    }
+}

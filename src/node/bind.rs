@@ -1,0 +1,319 @@
+//! A table bound to an object: the [`Place`] that all directories of `tree/` are.
+
+use super::handle::Opened;
+use super::*;
+use crate::error::{Error, Kind};
+use crate::fail;
+
+/// What the table is to its object.
+#[derive(Clone, Copy)]
+enum Shape {
+    /// The object's own directory, named by the object.
+    Object,
+    /// The directory of one other object, named by the row that leads to it.
+    Named(&'static str),
+    /// A part of an object's directory, named by its row.
+    Part(&'static str),
+    /// A member that is a file and not a directory: its one row is the file.
+    File,
+}
+
+/// An object and the table that shows it.
+struct Bound<T: 'static> {
+    object: T,
+    rows: &'static [Row<T>],
+    shape: Shape,
+    /// For the owner of the mount only.
+    private: bool,
+}
+
+/// The node of the root of a tree.
+pub fn root<T: Object>(object: T, table: &'static Dir<T>) -> Node {
+    node(object, table.rows, Shape::Object, false)
+}
+
+/// The node of an object as a member of a family is: for asking what its directory has.
+pub fn member<T: Object>(object: T, table: &'static Dir<T>) -> Node {
+    node(object, table.rows, Shape::Object, false)
+}
+
+fn node<T: Object>(object: T, rows: &'static [Row<T>], shape: Shape, private: bool) -> Node {
+    Node::of(Arc::new(Bound { object, rows, shape, private }))
+}
+
+/// What the members of a family are.
+pub enum Member<C: 'static> {
+    /// A directory each.
+    Dir(&'static Dir<C>),
+    /// A file each, of the kind that the row says; its name is the object's.
+    File(&'static Row<C>),
+}
+
+/// A family: how its members are listed and found, and what each of them is.
+pub struct Each<P: 'static, C: 'static> {
+    /// All members.
+    pub list: fn(&P) -> Result<Vec<C>>,
+    /// The member whose encoded name this is. Any other spelling is no member.
+    pub find: fn(&P, &str) -> Result<Option<C>>,
+    /// What a member is.
+    pub member: Member<C>,
+}
+
+impl<P: 'static, C: Object> Each<P, C> {
+    fn node(&self, object: C) -> Node {
+        match self.member {
+            Member::Dir(table) => node(object, table.rows, Shape::Object, false),
+            Member::File(row) => node(object, std::slice::from_ref(row), Shape::File, false),
+        }
+    }
+}
+
+impl<P: Sync + 'static, C: Object> Family<P> for Each<P, C> {
+    fn list(&self, parent: &P) -> Result<Vec<(Name, Node)>> {
+        let named = |object: C| {
+            let name = Name::Owned(object.component().into_owned().into_bytes());
+            (name, self.node(object))
+        };
+        Ok((self.list)(parent)?.into_iter().map(named).collect())
+    }
+
+    fn find(&self, parent: &P, name: &str) -> Result<Option<Node>> {
+        Ok((self.find)(parent, name)?.map(|object| self.node(object)))
+    }
+
+    fn describe(&self, doc: &mut doc::Writer) {
+        match self.member {
+            Member::Dir(table) => doc.table(table.doc, table.rows),
+            Member::File(_) => {}
+        }
+    }
+}
+
+/// A relation to one other object.
+pub struct One<P: 'static, C: 'static> {
+    /// That object, if there is one.
+    pub get: fn(&P) -> Result<Option<C>>,
+    /// The table that shows it.
+    pub table: &'static Dir<C>,
+}
+
+impl<P: Sync + 'static, C: Object> Relation<P> for One<P, C> {
+    fn get(&self, parent: &P, label: &'static str) -> Result<Option<Node>> {
+        Ok((self.get)(parent)?.map(|object| node(object, self.table.rows, Shape::Named(label), false)))
+    }
+
+    fn describe(&self, doc: &mut doc::Writer) {
+        doc.table(self.table.doc, self.table.rows);
+    }
+}
+
+impl<T: Object> Bound<T> {
+    fn absent<R>(&self, row: &Row<T>) -> Result<R> {
+        fail!(NotFound, "{}/{}: does not apply here", self.object.component(), row.name)
+    }
+
+    fn row(&self, seat: Seat) -> Result<Option<&'static Row<T>>> {
+        let row = match (seat, self.shape) {
+            (Seat::Itself, Shape::File) => self.rows.first(),
+            (Seat::Itself, _) => return Ok(None),
+            (Seat::Row(n), _) => self.rows.get(usize::from(n)),
+        };
+        row.map(Some).ok_or_else(|| Error::new(Kind::NotFound, "no such row"))
+    }
+
+    /// The node of row `n`, if the row applies; a leaf that turns out to be absent says so when it is stat'ed.
+    fn entry(self: &Arc<Self>, n: usize) -> Result<Option<Node>> {
+        let row = &self.rows[n];
+        if let Some(when) = row.when
+            && !when(&self.object)?
+        {
+            return Ok(None);
+        }
+        Ok(match row.what {
+            What::Dir(table) => Some(node(self.object.clone(), table.rows, Shape::Part(row.name), row.private)),
+            What::Via(other) => other.get(&self.object, row.name)?,
+            What::Graft(f) => f(&self.object)?.map(Node::of),
+            What::Each(_) | What::Merge(_) => None,
+            _ => Some(Node { place: Arc::<Self>::clone(self), seat: Seat::Row(n as u16) }),
+        })
+    }
+
+    fn leaf(&self, row: &Row<T>) -> Result<Attr> {
+        let modified = self.object.modified()?;
+        let text = |size: usize| Attr::new(FileType::Regular, 0o444, size as u64, modified);
+        let mut attr = match row.what {
+            What::Text(f) => match f(&self.object)? {
+                Some(bytes) => text(bytes.len()),
+                None => return self.absent(row),
+            },
+            What::LiveIf(f) => match f(&self.object)? {
+                Some(bytes) => Attr { attr_life: Lifetime::Never, name_life: Lifetime::Never, ..text(bytes.len()) },
+                None => return self.absent(row),
+            },
+            What::Live(_) => Attr { attr_life: Lifetime::Never, ..text(handle::UNKNOWN_SIZE) },
+            What::Bytes(f) => match f(&self.object)? {
+                Some(content) => {
+                    let modified = content.modified().or(modified);
+                    let attr = Attr::new(FileType::Regular, 0o444, content.size(), modified);
+                    let blocks = if content.is_again() { 0 } else { content.size().div_ceil(512) };
+                    Attr { blocks, identity: content.identity(), attr_life: Lifetime::Ever, ..attr }
+                }
+                None => return self.absent(row),
+            },
+            What::Log(f) | What::Follow(f) => match f(&self.object)? {
+                Some(stream) => Attr {
+                    attr_life: Lifetime::Never,
+                    name_life: Lifetime::Never,
+                    incarnation: stream.generation(),
+                    ..Attr::new(FileType::Regular, 0o444, stream.size(), stream.modified())
+                },
+                None => return self.absent(row),
+            },
+            What::Link(f) => match f(&self.object)? {
+                Some(target) => {
+                    let size = if let Target::Verbatim(bytes) = &target { bytes.len() } else { 0 };
+                    Attr::new(FileType::Symlink, 0o777, size as u64, modified)
+                }
+                None => return self.absent(row),
+            },
+            What::Dir(_) | What::Via(_) | What::Merge(_) | What::Each(_) | What::Graft(_) => return self.absent(row),
+        };
+        attr.private = row.private;
+        Ok(attr)
+    }
+}
+
+impl<T: Object> Place for Bound<T> {
+    fn attr(&self, seat: Seat) -> Result<Attr> {
+        if let Some(row) = self.row(seat)? {
+            let attr = self.leaf(row)?;
+            // A member that is a file is told from its predecessor as a member that is a directory is.
+            let incarnation = if seat == Seat::Itself { self.object.incarnation() } else { attr.incarnation };
+            return Ok(Attr { incarnation, ..attr });
+        }
+        let life = self.object.lifetime();
+        Ok(Attr {
+            attr_life: life,
+            name_life: life,
+            incarnation: self.object.incarnation(),
+            private: self.private,
+            ..Attr::new(FileType::Directory, 0o555, 0, self.object.modified()?)
+        })
+    }
+
+    fn name(&self, seat: Seat) -> Name {
+        match (seat, self.shape) {
+            (Seat::Row(n), _) => self.rows.get(usize::from(n)).map_or("", |row| row.name).as_bytes().into(),
+            (Seat::Itself, Shape::Part(name) | Shape::Named(name)) => name.as_bytes().into(),
+            (Seat::Itself, _) => Name::Owned(self.object.component().into_owned().into_bytes()),
+        }
+    }
+
+    fn lookup(self: Arc<Self>, name: &[u8]) -> Result<Option<Node>> {
+        // Fixed names first: they win over members of the same name (DESIGN 2.5).
+        if let Some(n) = self.rows.iter().position(|row| !row.name.is_empty() && row.name.as_bytes() == name)
+            && let Some(node) = self.entry(n)?
+        {
+            return Ok(Some(node));
+        }
+        // Members have encoded names, which are UTF-8: another name is no member.
+        let Ok(name) = std::str::from_utf8(name) else { return Ok(None) };
+        for row in self.rows {
+            let found = match row.what {
+                What::Merge(other) => match other.get(&self.object, row.name)? {
+                    Some(node) => present(node.place.lookup(name.as_bytes())?)?,
+                    None => None,
+                },
+                What::Each(family) => family.find(&self.object, name)?,
+                _ => None,
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    fn list(self: Arc<Self>) -> Result<Vec<(Name, Node)>> {
+        let mut entries: Vec<(Name, Node)> = Vec::with_capacity(self.rows.len());
+        let mut members = Vec::new();
+        for (n, row) in self.rows.iter().enumerate() {
+            match row.what {
+                What::Each(family) => members.append(&mut family.list(&self.object)?),
+                What::Merge(other) => {
+                    if let Some(node) = other.get(&self.object, row.name)? {
+                        entries.append(&mut node.place.list()?);
+                    }
+                }
+                _ if row.listed => {
+                    entries.extend(self.entry(n)?.map(|node| (Name::Borrowed(row.name.as_bytes()), node)));
+                }
+                _ => {}
+            }
+        }
+        if !entries.is_empty() && !members.is_empty() {
+            let taken: std::collections::HashSet<Name> = entries.iter().map(|(name, _)| name.clone()).collect();
+            members.retain(|(name, _)| !taken.contains(name));
+        }
+        entries.append(&mut members);
+        Ok(entries)
+    }
+
+    fn target(&self, seat: Seat) -> Result<Target> {
+        match self.row(seat)? {
+            Some(row @ Row { what: What::Link(f), .. }) => f(&self.object)?.map_or_else(|| self.absent(row), Ok),
+            _ => fail!(Invalid, "{}: not a symbolic link", self.object.component()),
+        }
+    }
+
+    fn open(&self, seat: Seat) -> Result<Opened> {
+        let Some(row) = self.row(seat)? else { return fail!(IsDirectory, "{}: a directory", self.object.component()) };
+        let opened = match row.what {
+            What::Text(f) => f(&self.object)?.map(Opened::text),
+            What::Live(f) | What::LiveIf(f) => f(&self.object)?.map(Opened::live),
+            What::Bytes(f) => f(&self.object)?.map(Opened::Content),
+            What::Log(f) => f(&self.object)?.map(Opened::Log),
+            What::Follow(f) => f(&self.object)?.map(|stream| stream.follow()).transpose()?.map(Opened::follow),
+            _ => None,
+        };
+        opened.map_or_else(|| self.absent(row), Ok)
+    }
+
+    fn xattrs(&self, seat: Seat) -> Result<Vec<(String, Vec<u8>)>> {
+        if seat != Seat::Itself || matches!(self.shape, Shape::Part(_)) {
+            return Ok(Vec::new());
+        }
+        // A link has none: the kernel keeps `user.*` for files and directories (xattr(7)).
+        if matches!(self.row(seat)?, Some(Row { what: What::Link(_), .. })) {
+            return Ok(Vec::new());
+        }
+        let labels = self.object.labels()?;
+        Ok(labels.into_iter().map(|(key, value)| (format!("user.label.{key}"), value.into_bytes())).collect())
+    }
+
+    fn tag(&self) -> Option<u64> {
+        self.object.tag()
+    }
+
+    fn fixed(&self) -> Vec<&'static str> {
+        self.rows.iter().map(|row| row.name).filter(|name| !name.starts_with('<') && !name.is_empty()).collect()
+    }
+
+    fn is_object(&self) -> bool {
+        !matches!(self.shape, Shape::Part(_))
+    }
+}
+
+/// The node, unless stat says that it is absent.
+pub fn present(node: Option<Node>) -> Result<Option<Node>> {
+    let Some(node) = node else { return Ok(None) };
+    match node.attr() {
+        Err(e) if e.kind() == Kind::NotFound => Ok(None),
+        Err(e) if e.kind() == Kind::WouldWait => Err(e),
+        _ => Ok(Some(node)),
+    }
+}
+
+#[cfg(test)]
+#[path = "bind_tests.rs"]
+mod tests;

@@ -1,0 +1,91 @@
+//! What is open. Whatever is shown through a handle was pinned when it was opened: an open file never changes under
+//! its reader, except the ones that are made to grow.
+
+use super::inode::Found;
+use super::{Content, Follower, Name, Stream};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The size that stat gives a live text before it was ever rendered: busybox's `cat` prints nothing at size 0.
+pub const UNKNOWN_SIZE: usize = 4096;
+
+/// An open file.
+pub enum Opened {
+    /// A text, rendered at open. `live`: its length is news to stat.
+    Text { bytes: Vec<u8>, live: bool },
+    /// Immutable bytes.
+    Content(Arc<dyn Content>),
+    /// Bytes that somebody else may change: nothing of them is kept.
+    Changing(Arc<dyn Content>),
+    /// A file that grows.
+    Log(Arc<dyn Stream>),
+    /// A reader that waits at the end. It belongs to the handle, for it remembers what the reader lost.
+    Follow(Arc<Mutex<Box<dyn Follower>>>),
+}
+
+impl Opened {
+    pub fn text(bytes: Vec<u8>) -> Opened {
+        Opened::Text { bytes, live: false }
+    }
+
+    pub fn live(bytes: Vec<u8>) -> Opened {
+        Opened::Text { bytes, live: true }
+    }
+
+    pub fn follow(follower: Box<dyn Follower>) -> Opened {
+        Opened::Follow(Arc::new(Mutex::new(follower)))
+    }
+}
+
+/// One entry of an open directory.
+pub struct Listed {
+    pub name: Name,
+    pub found: Found,
+}
+
+/// What a handle is.
+pub enum Handle {
+    File(Opened),
+    /// A directory: its entries, once they were asked for from the beginning.
+    Directory(Mutex<Option<Arc<Vec<Listed>>>>),
+}
+
+/// All that is open.
+#[derive(Default)]
+pub struct Handles {
+    open: Mutex<HashMap<u64, Arc<Handle>>>,
+    next: AtomicU64,
+}
+
+impl Handles {
+    /// Keeps `handle` and gives its number, which is never used again.
+    pub fn insert(&self, handle: Handle) -> u64 {
+        let number = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        self.lock().insert(number, Arc::new(handle));
+        number
+    }
+
+    pub fn get(&self, number: u64) -> Option<Arc<Handle>> {
+        self.lock().get(&number).cloned()
+    }
+
+    /// Forgets a handle. It is returned, so that it is dropped outside of the lock.
+    pub fn remove(&self, number: u64) -> Option<Arc<Handle>> {
+        self.lock().remove(&number)
+    }
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether nothing is open.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Handle>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

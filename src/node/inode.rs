@@ -1,0 +1,361 @@
+//! Inode numbers, and what the kernel knows.
+//!
+//! A number is a hash of the parent's number, the name and the incarnation of the object, so readdir, lookup and stat
+//! agree without any table, and numbers survive a remount. The table holds what the kernel holds: an entry is made by
+//! a lookup and ends with its forget. A collision is found on insert and moved to the next free number.
+
+use super::handle::Listed;
+use super::way::{self, is_below, relative};
+use super::{Attr, FileType, Name, Node, Seat, Target, stable_hash};
+use crate::error::{Kind, Result};
+use crate::fail;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The number of the root of the mount, as the kernel has it.
+pub const ROOT: u64 = 1;
+
+/// Numbers stay below 2^53, so that tools that put them through a JSON number keep them.
+const NUMBERS: u64 = (1 << 53) - 2;
+
+/// How many lengths of live texts are remembered.
+const LIVE_SIZES: usize = 4096;
+
+/// What the kernel knows of the tree.
+pub struct Table {
+    /// The root of the whole tree, also where only a part of it is mounted.
+    tree: Node,
+    /// The encoded path, from the root of the tree, of the directory that is mounted.
+    base: String,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    known: HashMap<u64, Known>,
+    /// Numbers of the places that a change notice of this tag concerns.
+    tagged: HashMap<u64, Vec<u64>>,
+    /// Tree paths of the directories that are shown where a link would lead out of the mount ([`Table::borrow`]).
+    borrowed: HashMap<u64, String>,
+    /// The newest length of live texts.
+    live: lru::LruCache<u64, u64>,
+}
+
+struct Known {
+    node: Node,
+    parent: u64,
+    lookups: u32,
+}
+
+/// An entry as a lookup finds it: not yet counted as known.
+pub struct Found {
+    pub node: Node,
+    pub ino: u64,
+    pub attr: Attr,
+    /// Where the node is shown in place of a link out of the mount: its path in the tree.
+    borrowed: Option<String>,
+}
+
+/// What the kernel has to drop after a change.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Attributes, pages or listing of an inode.
+    Inode(u64),
+    /// A name in a directory.
+    Entry(u64, Vec<u8>),
+}
+
+impl Table {
+    /// A table for the tree `tree`, of which the directory at `base` (encoded, without leading slash; empty: all of
+    /// it) is mounted. Fails if there is no such directory.
+    pub fn new(tree: Node, base: &str) -> Result<Table> {
+        let mut table = Table {
+            tree: tree.clone(),
+            base: String::new(),
+            inner: Mutex::new(Inner {
+                known: HashMap::new(),
+                tagged: HashMap::new(),
+                borrowed: HashMap::new(),
+                live: lru::LruCache::new(const { std::num::NonZeroUsize::new(LIVE_SIZES).expect("not zero") }),
+            }),
+        };
+        let (node, base) = way::walk(&table.tree, base)?;
+        if node.attr()?.kind != FileType::Directory {
+            return fail!(NotDirectory, "--root {base}: not a directory of the tree");
+        }
+        table.base = base;
+        table.remember(ROOT, &Found { ino: ROOT, attr: node.attr()?, node, borrowed: None });
+        Ok(table)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node of a number that the kernel was told.
+    pub fn node(&self, ino: u64) -> Result<Node> {
+        match self.lock().known.get(&ino) {
+            Some(known) => Ok(known.node.clone()),
+            None => fail!(Stale, "inode {ino}: forgotten"),
+        }
+    }
+
+    /// The attributes of a known number.
+    pub fn attr(&self, ino: u64) -> Result<Attr> {
+        let (node, parent) = match self.lock().known.get(&ino) {
+            Some(known) => (known.node.clone(), known.parent),
+            None => return fail!(Stale, "inode {ino}: forgotten"),
+        };
+        let mut attr = node.attr()?;
+        self.complete(parent, ino, &node, &mut attr)?;
+        Ok(attr)
+    }
+
+    /// The entry `name` of the directory `parent`, `None` if there is none.
+    pub fn find(&self, parent: u64, name: &[u8]) -> Result<Option<Found>> {
+        let directory = self.node(parent)?;
+        let Some(node) = directory.place.lookup(name)? else { return Ok(None) };
+        self.found(parent, name, node)
+    }
+
+    fn found(&self, parent: u64, name: &[u8], node: Node) -> Result<Option<Found>> {
+        let attr = match node.attr() {
+            Err(e) if e.kind() == Kind::NotFound => return Ok(None),
+            attr => attr?,
+        };
+        let (node, mut attr, borrowed) = match self.borrow(parent, &node, &attr)? {
+            Some(Borrow::Absent) => return Ok(None),
+            Some(Borrow::Shown(shown, path)) => {
+                let attr = shown.attr()?;
+                (shown, attr, Some(path))
+            }
+            None => (node, attr, None),
+        };
+        let ino = self.number(parent, name, &attr);
+        self.complete(parent, ino, &node, &mut attr)?;
+        Ok(Some(Found { node, ino, attr, borrowed }))
+    }
+
+    /// The listed entries of a directory. An entry that turns out to be absent is left out; one whose attributes
+    /// cannot be had is listed all the same, and opening it tells why.
+    pub fn list(&self, parent: u64) -> Result<Vec<Listed>> {
+        let directory = self.node(parent)?;
+        let mut listed = Vec::new();
+        for (name, node) in directory.place.list()? {
+            match self.found(parent, &name, node.clone()) {
+                Ok(Some(found)) => listed.push(Listed { name, found }),
+                Ok(None) => {}
+                Err(e) if e.kind() == Kind::WouldWait => return Err(e),
+                Err(_) => listed.push(self.unreadable(parent, name, node)),
+            }
+        }
+        Ok(listed)
+    }
+
+    fn unreadable(&self, parent: u64, name: Name, node: Node) -> Listed {
+        let mut attr = Attr::new(FileType::Regular, 0o444, 0, None);
+        attr.attr_life = super::Lifetime::Never;
+        attr.name_life = super::Lifetime::Never;
+        let ino = self.number(parent, &name, &attr);
+        Listed { name, found: Found { node, ino, attr, borrowed: None } }
+    }
+
+    /// Counts one lookup of what was found: from now on the kernel knows it.
+    pub fn remember(&self, parent: u64, Found { node, ino, borrowed, .. }: &Found) {
+        let ino = *ino;
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        if let Some(known) = inner.known.get_mut(&ino) {
+            known.lookups = known.lookups.saturating_add(1);
+            return;
+        }
+        if node.seat == Seat::Itself
+            && let Some(tag) = node.place.tag()
+        {
+            inner.tagged.entry(tag).or_default().push(ino);
+        }
+        if let Some(path) = borrowed {
+            inner.borrowed.insert(ino, path.to_owned());
+        }
+        inner.known.insert(ino, Known { node: node.clone(), parent, lookups: 1 });
+    }
+
+    /// Takes back `lookups` lookups of a number.
+    pub fn forget(&self, ino: u64, lookups: u64) {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let Some(known) = inner.known.get_mut(&ino) else { return };
+        known.lookups = known.lookups.saturating_sub(u32::try_from(lookups).unwrap_or(u32::MAX));
+        if known.lookups > 0 || ino == ROOT {
+            return;
+        }
+        let gone = inner.known.remove(&ino);
+        inner.borrowed.remove(&ino);
+        if let Some(Known { node: Node { place, seat: Seat::Itself }, .. }) = &gone
+            && let Some(tag) = place.tag()
+            && let Some(numbers) = inner.tagged.get_mut(&tag)
+        {
+            numbers.retain(|number| *number != ino);
+            if numbers.is_empty() {
+                inner.tagged.remove(&tag);
+            }
+        }
+        // What the node holds is dropped outside of the lock.
+        drop(guard);
+        drop(gone);
+    }
+
+    /// How many numbers the kernel knows.
+    pub fn len(&self) -> usize {
+        self.lock().known.len()
+    }
+
+    /// Whether the kernel knows nothing, which is never: the root stays.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Remembers the length of a live text that was just rendered.
+    pub fn rendered(&self, ino: u64, size: u64) {
+        self.lock().live.put(ino, size);
+    }
+
+    /// The bytes of a link: for a path of the tree, the way there from the directory of the link.
+    pub fn target(&self, ino: u64) -> Result<Vec<u8>> {
+        let (node, parent) = match self.lock().known.get(&ino) {
+            Some(known) => (known.node.clone(), known.parent),
+            None => return fail!(Stale, "inode {ino}: forgotten"),
+        };
+        match node.place.target(node.seat)? {
+            Target::Verbatim(bytes) => Ok(bytes),
+            Target::Tree(path) => Ok(relative(&self.path(parent), &path).into_bytes()),
+        }
+    }
+
+    /// The encoded path of a known number, from the root of the tree.
+    pub fn path(&self, ino: u64) -> String {
+        self.region(ino).1
+    }
+
+    /// The tree path of the region that a number lies in, and its own: the region is what is mounted, or what was
+    /// borrowed from outside of it.
+    fn region(&self, ino: u64) -> (String, String) {
+        let inner = self.lock();
+        let mut names: Vec<Name> = Vec::new();
+        let mut at = ino;
+        let base = loop {
+            if let Some(path) = inner.borrowed.get(&at) {
+                break path.clone();
+            }
+            match inner.known.get(&at) {
+                Some(known) if at != ROOT => {
+                    names.push(known.node.name());
+                    at = known.parent;
+                }
+                _ => break self.base.clone(),
+            }
+        };
+        let mut path = base.clone();
+        for name in names.iter().rev() {
+            if !path.is_empty() {
+                path.push('/');
+            }
+            path.push_str(&String::from_utf8_lossy(name));
+        }
+        (base, path)
+    }
+
+    /// What attributes need the table for: the length of a link's way, the length of a live text.
+    fn complete(&self, parent: u64, ino: u64, node: &Node, attr: &mut Attr) -> Result<()> {
+        if attr.kind == FileType::Symlink && attr.size == 0 {
+            if let Target::Tree(path) = node.place.target(node.seat)? {
+                attr.size = relative(&self.path(parent), &path).len() as u64;
+            }
+        } else if attr.attr_life == super::Lifetime::Never
+            && let Some(size) = self.lock().live.get(&ino)
+        {
+            attr.size = *size;
+        }
+        Ok(())
+    }
+
+    /// Where only a part of the tree is mounted, a link that leads out of it would dangle: what it leads to is shown
+    /// in its place instead, once; inside of what was borrowed, a link that leads out again is absent, or the tree
+    /// would have no end.
+    fn borrow(&self, parent: u64, node: &Node, attr: &Attr) -> Result<Option<Borrow>> {
+        if self.base.is_empty() || attr.kind != FileType::Symlink {
+            return Ok(None);
+        }
+        let Target::Tree(path) = node.place.target(node.seat)? else { return Ok(None) };
+        let (region, _) = self.region(parent);
+        if is_below(&path, &region) {
+            return Ok(None);
+        }
+        if region != self.base {
+            return Ok(Some(Borrow::Absent));
+        }
+        match way::walk(&self.tree, &path) {
+            Ok((shown, path)) => Ok(Some(Borrow::Shown(shown, path))),
+            Err(e) if e.kind() == Kind::NotFound => Ok(Some(Borrow::Absent)),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn number(&self, parent: u64, name: &[u8], attr: &Attr) -> u64 {
+        if let Some(identity) = attr.identity {
+            return 2 + identity % NUMBERS;
+        }
+        let seed = stable_hash(&[&parent.to_le_bytes(), name, &attr.incarnation.to_le_bytes()]);
+        let mut number = 2 + seed % NUMBERS;
+        let inner = self.lock();
+        while let Some(known) = inner.known.get(&number) {
+            if known.parent == parent && *known.node.name() == *name {
+                break;
+            }
+            // Another file has this number: the next one, as in open addressing. A borrowed node has its own name.
+            if inner.borrowed.contains_key(&number) && known.parent == parent {
+                break;
+            }
+            number = 2 + (number - 1) % NUMBERS;
+        }
+        number
+    }
+
+    /// What the kernel has to drop when the object called `tag` changed.
+    pub fn notices(&self, tag: u64) -> Vec<Notice> {
+        let places: Vec<(u64, u64, Node)> = {
+            let inner = self.lock();
+            let numbers = inner.tagged.get(&tag).map(Vec::as_slice).unwrap_or_default();
+            numbers.iter().filter_map(|n| inner.known.get(n).map(|k| (*n, k.parent, k.node.clone()))).collect()
+        };
+        let mut notices = Vec::new();
+        for (ino, parent, node) in places {
+            notices.push(Notice::Inode(ino));
+            for name in node.place.fixed() {
+                let plain = Attr::new(FileType::Regular, 0, 0, None);
+                let child = self.number(ino, name.as_bytes(), &plain);
+                if self.lock().known.contains_key(&child) {
+                    notices.push(Notice::Inode(child));
+                }
+                notices.push(Notice::Entry(ino, name.as_bytes().to_vec()));
+            }
+            if node.place.is_object() && ino != ROOT {
+                notices.push(Notice::Entry(parent, node.name().into_owned()));
+            }
+        }
+        notices
+    }
+
+    /// Everything that the kernel may have to drop after a loss of events: all directories, and all names in them.
+    pub fn everything(&self) -> Vec<Notice> {
+        let inner = self.lock();
+        let objects = inner.known.iter().filter(|(_, k)| k.node.seat == Seat::Itself);
+        objects
+            .flat_map(|(ino, k)| [Notice::Inode(*ino), Notice::Entry(k.parent, k.node.name().into_owned())])
+            .collect()
+    }
+}
+
+enum Borrow {
+    Shown(Node, String),
+    Absent,
+}

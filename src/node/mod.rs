@@ -1,0 +1,361 @@
+//! How a tree is served: the vocabulary that `tree/` is written in, and the engine behind it.
+//!
+//! A directory is a table ([`Dir`]) over a type: a row is a name, a sentence and what the file is ([`What`]). Listing,
+//! lookup, stat, `docs/tree.md` and the lints all read that row, so a name exists in one place only. The open set
+//! (files) is data; the closed set (kinds of file, where the semantics live) is the enum. This module has never heard
+//! of containerd.
+//!
+//! - [`row`]: constructors of rows;
+//! - [`bind`]: a table and an object become a [`Place`], which is all that the mount sees;
+//! - [`inode`]: numbers for places, and what the kernel knows of them;
+//! - [`handle`]: what is open, and what was pinned when it was opened;
+//! - [`parked`]: requests that wait, and die with their caller;
+//! - [`pool`]: the threads that may wait;
+//! - [`journal`]: what failed lately, for people; [`counters`]: how often what was asked;
+//! - [`doc`]: the reference of the tree, written from the tables.
+
+pub mod bind;
+pub mod counters;
+pub mod doc;
+pub mod handle;
+pub mod inode;
+pub mod journal;
+pub mod parked;
+pub mod pool;
+pub mod row;
+pub mod way;
+
+use crate::error::Result;
+use std::borrow::Cow;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+pub use bind::{Each, Member, One};
+
+/// A directory: what it is for, and its rows.
+pub struct Dir<T: 'static> {
+    /// One sentence on what the directory shows, for the reference.
+    pub doc: &'static str,
+    /// Its files, directories, links and families, in the order in which they are documented and listed.
+    pub rows: &'static [Row<T>],
+}
+
+/// One file of a directory, or one family of them.
+pub struct Row<T: 'static> {
+    /// The name; for a family the name of its members in angle brackets, as in `<namespace>`.
+    pub name: &'static str,
+    /// One sentence on what it holds.
+    pub doc: &'static str,
+    /// What kind of file it is, with the function that makes it.
+    pub what: What<T>,
+    /// What is not listed is found by a lookup only: a file that waits would stop a crawler (DESIGN 3).
+    pub listed: bool,
+    /// Shows what only the owner of the mount should see, even where `allow_other` lets others in (DESIGN 3).
+    pub private: bool,
+    /// Whether the row applies to the object, where the function of its kind does not tell.
+    pub when: Option<fn(&T) -> Result<bool>>,
+}
+
+/// Makes what a file of an object shows; `None` where the file does not apply.
+pub type Make<T, C> = fn(&T) -> Result<Option<C>>;
+
+/// The kinds of file. All semantics that FUSE sees live behind these; a function that gives `None` says that the file
+/// does not apply to this object now, and then it is absent (DESIGN tenet 2).
+pub enum What<T: 'static> {
+    /// A small text out of the object's record: rendered when it is stat'ed, pinned when it is opened.
+    Text(Make<T, Vec<u8>>),
+    /// A text that takes a call to make: fetched when it is opened, of unknown size until then.
+    Live(Make<T, Vec<u8>>),
+    /// The same, where only the rendering tells whether it applies: it is fetched for a stat, too.
+    LiveIf(Make<T, Vec<u8>>),
+    /// Immutable bytes of true size: pages are kept by the kernel for ever.
+    Bytes(Make<T, Arc<dyn Content>>),
+    /// A file that grows and ends where it ends: `cat`, `grep` and `tail -f` work.
+    Log(Make<T, Arc<dyn Stream>>),
+    /// The same as a file in which a read at the end waits. Never listed.
+    Follow(Make<T, Arc<dyn Stream>>),
+    /// A symbolic link.
+    Link(Make<T, Target>),
+    /// A directory over the same object.
+    Dir(&'static Dir<T>),
+    /// A directory over one other object, absent where there is none.
+    Via(&'static dyn Relation<T>),
+    /// The entries of one other object's directory, shown in the directory that holds the row.
+    Merge(&'static dyn Relation<T>),
+    /// One entry for each object of a family, in the directory that holds the row.
+    Each(&'static dyn Family<T>),
+    /// A tree of another kind.
+    Graft(Make<T, Arc<dyn Place>>),
+}
+
+/// Where a link leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A path from the root of the tree, in encoded components; shown as the relative path from the link.
+    Tree(String),
+    /// Bytes to show as they are.
+    Verbatim(Vec<u8>),
+}
+
+/// An object that a directory is a table over: a cheap handle of identity, not of data. Data is asked of the mirror
+/// when it is shown, so that a handle never shows what was true once.
+pub trait Object: Clone + Send + Sync + 'static {
+    /// The name of its directory: one encoded component.
+    fn component(&self) -> Cow<'_, str>;
+    /// Tells this object from a predecessor of the same name: part of its inode number.
+    fn incarnation(&self) -> u64 {
+        0
+    }
+    /// When it was updated, else created.
+    fn modified(&self) -> Result<Option<SystemTime>> {
+        Ok(None)
+    }
+    /// Key and value of its labels, shown as xattrs `user.label.<key>` of its directory.
+    fn labels(&self) -> Result<Vec<(String, String)>> {
+        Ok(Vec::new())
+    }
+    /// What the change notices call it: the kernel's caches of its directory are dropped when one names it.
+    fn tag(&self) -> Option<u64> {
+        None
+    }
+    /// How long the kernel may believe what it was told of it.
+    fn lifetime(&self) -> Lifetime {
+        Lifetime::Second
+    }
+}
+
+/// How long the kernel may keep a name or an attribute (DESIGN 5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Asked each time.
+    Never,
+    /// A second, or until a change notice drops it.
+    Second,
+    /// Content-addressed, or inside something that is.
+    Ever,
+}
+
+/// Immutable bytes.
+pub trait Content: Send + Sync {
+    /// Their number.
+    fn size(&self) -> u64;
+    /// The bytes from `offset`, `length` of them or all that are left. Never fewer: what is missing is an error.
+    fn read(&self, offset: u64, length: usize) -> Result<Cow<'_, [u8]>>;
+    /// When they were written.
+    fn modified(&self) -> Option<SystemTime> {
+        None
+    }
+    /// What the same bytes are known by wherever they stand: part of the inode number, instead of the path.
+    fn identity(&self) -> Option<u64> {
+        None
+    }
+    /// Whether they only show again what stands elsewhere: then they cost nothing.
+    fn is_again(&self) -> bool {
+        false
+    }
+    /// Called when it is opened, before anything is read: what can fail fails here, where it says most.
+    fn prepare(&self) -> Result<()> {
+        Ok(())
+    }
+    /// A file of this host that holds the same bytes and that nobody changes: the kernel may read it by itself.
+    fn backing(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// A file that grows. Offsets count from where the file of the name begins now; an open handle keeps its own.
+pub trait Stream: Send + Sync {
+    /// Tells this file from the one that had the name before it was cut (DESIGN 3): part of the inode number.
+    fn generation(&self) -> u64;
+    /// When it grew last.
+    fn modified(&self) -> Option<SystemTime>;
+    /// Bytes that the file of this generation holds.
+    fn size(&self) -> u64;
+    /// The bytes at `offset` of this generation, empty at its end.
+    fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>>;
+    /// A reader that begins where this generation begins and is not held back by its end.
+    fn follow(&self) -> Result<Box<dyn Follower>>;
+}
+
+/// One reader of a stream that waits at its end. Called from one place at a time.
+pub trait Follower: Send {
+    /// The bytes at `offset` of this reader's stream: whole records, as many as fit, at least one if any is there.
+    fn read(&mut self, offset: u64, length: usize) -> Result<Followed>;
+    /// Whether a read where the last one ended would be answered at once.
+    fn ready(&self) -> bool;
+}
+
+/// What a follower got.
+pub enum Followed {
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// Nothing yet: wait.
+    Nothing,
+    /// Nothing ever again: end of file.
+    End,
+}
+
+/// What an object of type `P` leads to where that is one object or none. [`One`] is the implementation.
+pub trait Relation<P: 'static>: Sync {
+    /// The node of that object, under the name of the row.
+    fn get(&self, parent: &P, label: &'static str) -> Result<Option<Node>>;
+    /// Writes the reference of what it is.
+    fn describe(&self, doc: &mut doc::Writer);
+}
+
+/// What an object of type `P` leads to where that is many. [`Each`] is the implementation.
+pub trait Family<P: 'static>: Sync {
+    /// The members' nodes, with their names.
+    fn list(&self, parent: &P) -> Result<Vec<(Name, Node)>>;
+    /// The member of this name.
+    fn find(&self, parent: &P, name: &str) -> Result<Option<Node>>;
+    /// Writes the reference of what a member is.
+    fn describe(&self, doc: &mut doc::Writer);
+}
+
+/// A name in a directory: static for a row, owned for a member.
+pub type Name = Cow<'static, [u8]>;
+
+/// An object where the tree shows it: what the mount calls. Implemented once for tables (`bind.rs`) and once for each
+/// tree of another kind.
+pub trait Place: Send + Sync {
+    /// The attributes of the place itself or of its file `seat`.
+    fn attr(&self, seat: Seat) -> Result<Attr>;
+    /// The name that the directory above gives it.
+    fn name(&self, seat: Seat) -> Name;
+    /// The entry of this name.
+    fn lookup(self: Arc<Self>, name: &[u8]) -> Result<Option<Node>>;
+    /// All listed entries.
+    fn list(self: Arc<Self>) -> Result<Vec<(Name, Node)>>;
+    /// The target of a link.
+    fn target(&self, seat: Seat) -> Result<Target>;
+    /// Opens a file for reading.
+    fn open(&self, seat: Seat) -> Result<handle::Opened>;
+    /// Names and values of the extended attributes to list.
+    fn xattrs(&self, seat: Seat) -> Result<Vec<(String, Vec<u8>)>>;
+    /// The value of one extended attribute: also of one that is not listed (DESIGN 3).
+    fn xattr(&self, seat: Seat, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        let listed = self.xattrs(seat)?.into_iter().find(|(key, _)| key.as_bytes() == name);
+        Ok(listed.map(|(_, value)| value))
+    }
+    /// What change notices call it.
+    fn tag(&self) -> Option<u64> {
+        None
+    }
+    /// Names of the fixed entries that a change notice for [`Place::tag`] may concern.
+    fn fixed(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+    /// Whether this is an object's own directory, which goes with the object, and not a part of another's.
+    fn is_object(&self) -> bool {
+        false
+    }
+}
+
+/// Which part of a place a node is: the place itself, or the file of one of its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seat {
+    /// The place itself, mostly a directory.
+    Itself,
+    /// The file of row `n`.
+    Row(u16),
+}
+
+/// One node of the tree: two words and a half, for the kernel may hold a million of them.
+#[derive(Clone)]
+pub struct Node {
+    pub place: Arc<dyn Place>,
+    pub seat: Seat,
+}
+
+impl Node {
+    /// The node of a place itself.
+    pub fn of(place: Arc<dyn Place>) -> Node {
+        Node { place, seat: Seat::Itself }
+    }
+
+    /// Its attributes.
+    pub fn attr(&self) -> Result<Attr> {
+        self.place.attr(self.seat)
+    }
+
+    /// Its name in the directory above.
+    pub fn name(&self) -> Name {
+        self.place.name(self.seat)
+    }
+}
+
+/// The type of a node, as far as the mount is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileType {
+    Directory,
+    Regular,
+    Symlink,
+    Fifo,
+    Socket,
+    CharDevice,
+    BlockDevice,
+}
+
+/// What stat says of a node.
+#[derive(Debug, Clone)]
+pub struct Attr {
+    pub kind: FileType,
+    /// Permission bits.
+    pub perm: u16,
+    /// Owner and group; `None` is whoever mounted.
+    pub owner: Option<(u32, u32)>,
+    pub size: u64,
+    /// Blocks of 512 bytes that it costs the host.
+    pub blocks: u64,
+    pub nlink: u32,
+    pub rdev: u32,
+    /// When it changed; `None` is as long as the mount is there.
+    pub mtime: Option<SystemTime>,
+    /// How long the attributes may be kept.
+    pub attr_life: Lifetime,
+    /// How long the name may be kept.
+    pub name_life: Lifetime,
+    /// For the owner of the mount only.
+    pub private: bool,
+    /// Part of the inode number, where a successor of the same name must have another.
+    pub incarnation: u64,
+    /// An inode number that does not depend on the path: for files that stand at several places (DESIGN 3).
+    pub identity: Option<u64>,
+}
+
+impl Attr {
+    /// The attributes that most files of the tree have.
+    pub fn new(kind: FileType, perm: u16, size: u64, mtime: Option<SystemTime>) -> Attr {
+        Attr {
+            kind,
+            perm,
+            owner: None,
+            size,
+            blocks: 0,
+            nlink: 1,
+            rdev: 0,
+            mtime,
+            attr_life: Lifetime::Second,
+            name_life: Lifetime::Second,
+            private: false,
+            incarnation: 0,
+            identity: None,
+        }
+    }
+}
+
+/// A hash that is the same in every run: inode numbers and tags are made of it (FNV-1a, then the finalizer of
+/// splitmix64, because FNV alone leaves the high bits of short inputs nearly constant).
+pub fn stable_hash(parts: &[&[u8]]) -> u64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for part in parts {
+        for byte in part.iter().chain(std::iter::once(&0xff)) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}

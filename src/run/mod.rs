@@ -1,0 +1,6 @@
+//! From a command to what containerd does: specs, processes, images in and out.
+
+pub mod archive;
+pub mod layout;
+pub mod reference;
+pub mod spec;

@@ -1,0 +1,80 @@
+//! `/namespaces/<namespace>/`: one namespace of containerd.
+
+pub mod blobs;
+pub mod containers;
+pub mod images;
+pub mod ingests;
+pub mod layer;
+pub mod leases;
+pub mod links;
+pub mod manifest;
+pub mod pods;
+pub mod sandboxes;
+pub mod snapshots;
+pub mod tables;
+
+use super::{Shared, tag, text};
+use crate::containerd::Namespace;
+use crate::error::Result;
+use crate::node::row::{dir, follow, log, private, text as text_row, when};
+use crate::node::{Dir, Object};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// A namespace, and what all objects share.
+#[derive(Clone)]
+pub struct Ns {
+    pub namespace: Namespace,
+    pub shared: Arc<Shared>,
+}
+
+impl Ns {
+    /// The namespace of this name, if containerd has it.
+    pub fn open(shared: &Arc<Shared>, name: &str) -> Result<Option<Ns>> {
+        let namespace = shared.client.namespace(name)?;
+        Ok(namespace.map(|namespace| Ns { namespace, shared: Arc::clone(shared) }))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.namespace.name()
+    }
+}
+
+impl Object for Ns {
+    fn component(&self) -> Cow<'_, str> {
+        self.name().into()
+    }
+    fn labels(&self) -> Result<Vec<(String, String)>> {
+        Ok(text::pairs(&self.namespace.labels()?))
+    }
+    fn tag(&self) -> Option<u64> {
+        Some(tag::namespace(self.name()))
+    }
+}
+
+pub static NAMESPACE: Dir<Ns> = Dir {
+    doc: "A namespace. Each label is also an xattr `user.label.<key>` of the directory.",
+    rows: &[
+        text_row("labels", "Its labels, `key=value` a line.", |ns| text::labels(&ns.namespace.labels()?)),
+        log("events", "The events of this namespace, one JSON object a line.", |ns| {
+            super::events(ns.namespace.client(), Some(ns.name()))
+        }),
+        follow("events.follow", "The same; a read at the end waits for the next event.", |ns| {
+            super::events(ns.namespace.client(), Some(ns.name()))
+        }),
+        text_row("images.tsv", "One line an image, and a header: name, type, digest, times, labels.", tables::images),
+        text_row("containers.tsv", "One line a container: id, image, runtime, snapshot, times.", tables::containers),
+        text_row("tasks.tsv", "One line a task: id, process, status, exit.", tables::tasks),
+        text_row("snapshots.tsv", "One line a snapshot: snapshotter, key, parent, kind, times.", tables::snapshots),
+        dir("images", &images::IMAGES),
+        dir("manifests", &manifest::MANIFESTS),
+        dir("blobs", &blobs::ALGORITHMS),
+        private(dir("ingests", &ingests::INGESTS)),
+        private(dir("snapshots", &snapshots::SNAPSHOTTERS)),
+        private(dir("containers", &containers::CONTAINERS)),
+        when(pods::any, dir("pods", &pods::NAMESPACES)),
+        when(|ns| ns.namespace.client().has_sandboxes(), dir("sandboxes", &sandboxes::SANDBOXES)),
+        dir("leases", &leases::LEASES),
+    ],
+};

@@ -1,0 +1,177 @@
+//! Root filesystems in the tree: `rootfs/` of manifests and containers, `fs/` of layers and snapshots.
+//!
+//! A root filesystem is built at the first lookup *inside* it, never by a stat of it. Building takes as long as
+//! reading its layers; whoever asks meanwhile is parked and holds no thread ([`Kind::NotYet`]). What was built is
+//! kept while there is room, and built again from the indexes on disk, in milliseconds, where it was not.
+
+mod blob;
+mod hidden;
+mod place;
+mod source;
+
+use crate::error::{Error, Kind, Result};
+use crate::layers::merge::Rootfs;
+use crate::layers::reader::Reader;
+use crate::layers::store::Store;
+use crate::node::pool::Pool;
+use std::collections::HashSet;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+pub use hidden::graft as hidden;
+pub use place::graft;
+pub use source::{Live, Whole, alone, unpacked};
+
+/// Root filesystems that are kept at hand.
+const KEPT: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+
+/// Root filesystems that are built at once. Their layers share the store's workers.
+const BUILDERS: usize = 4;
+
+/// How long a failure is believed before it is tried again: damage stays, but a blob may come back.
+const FAILED_FOR: Duration = Duration::from_secs(30);
+
+/// How many failures are remembered.
+const FAILURES: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+
+/// What a root filesystem is made from. Two keys that are equal give the same files.
+pub trait Source: Send + Sync + 'static {
+    /// Names it among all.
+    fn key(&self) -> String;
+    /// Builds it. May take as long as its layers are large.
+    fn build(&self, store: &Store) -> Result<Built>;
+    /// Whether it can change while it is looked at: then nothing in it is cached.
+    fn is_live(&self) -> bool {
+        false
+    }
+    /// What its root directory has as time, where the source says nothing.
+    fn created(&self) -> Option<std::time::SystemTime>;
+    /// What is told of a file of layer `layer` by the xattrs `user.ctrfs.*`.
+    fn attribute(&self, layer: usize, name: &str) -> Result<Option<Vec<u8>>>;
+    /// Whether its files cost disk space here, or only show again what stands elsewhere.
+    fn is_again(&self) -> bool {
+        false
+    }
+}
+
+/// A root filesystem and the readers of its layers.
+pub struct Built {
+    pub rootfs: Rootfs,
+    /// By number from the base; none for a layer that is a directory on disk.
+    pub readers: Vec<Option<Arc<Reader>>>,
+}
+
+/// All root filesystems.
+pub struct Roots {
+    store: Store,
+    state: Mutex<State>,
+    builders: Pool,
+    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+struct State {
+    built: lru::LruCache<String, Arc<Built>>,
+    building: HashSet<String>,
+    failed: lru::LruCache<String, (Error, Instant)>,
+    hidden: hidden::Kept,
+}
+
+impl Roots {
+    /// With indexes below `cache`.
+    pub fn new(cache: &Path) -> Roots {
+        let config = crate::layers::store::Config::new(PARSER, || Box::new(Scanner::default()));
+        Roots {
+            store: Store::open(Some(cache), config),
+            state: Mutex::new(State {
+                built: lru::LruCache::new(KEPT),
+                building: HashSet::new(),
+                failed: lru::LruCache::new(FAILURES),
+                hidden: hidden::Kept::default(),
+            }),
+            builders: Pool::new(BUILDERS),
+            wake: OnceLock::new(),
+        }
+    }
+
+    /// Has `wake` called whenever something was built.
+    pub fn on_built(&self, wake: impl Fn() + Send + Sync + 'static) {
+        // Set once, when the mount is there.
+        let _ = self.wake.set(Box::new(wake));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The root filesystem of a source: at hand, or [`Kind::NotYet`] while it is being built, or why it cannot be.
+    pub fn get(self: &Arc<Self>, source: &Arc<dyn Source>) -> Result<Arc<Built>> {
+        let key = source.key();
+        let mut state = self.lock();
+        if let Some(built) = state.built.get(&key) {
+            return Ok(Arc::clone(built));
+        }
+        if let Some((error, since)) = state.failed.get(&key)
+            && since.elapsed() < FAILED_FOR
+        {
+            return Err(error.clone());
+        }
+        if state.building.insert(key.clone()) {
+            let (roots, source) = (Arc::clone(self), Arc::clone(source));
+            self.builders.run(move || roots.build(&key, &*source));
+        }
+        drop(state);
+        Err(Error::new(Kind::NotYet, "the layers are being read"))
+    }
+
+    /// Why the root filesystem of a source could not be built, when that was tried last.
+    pub fn failure(&self, source: &dyn Source) -> Option<Error> {
+        self.lock().failed.peek(&source.key()).map(|(error, _)| error.clone())
+    }
+
+    /// How far each of these layers is read, while it is: digest, bytes read, bytes in all.
+    pub fn progress(&self, layers: impl Iterator<Item = String>) -> Vec<(String, u64, u64)> {
+        let told = |digest: String| self.store.progress(&digest).map(|p| (digest, p.read, p.total));
+        layers.filter_map(told).collect()
+    }
+
+    fn build(&self, key: &str, source: &dyn Source) {
+        // A panic while building is a bug; whoever waits is told, and the next one may try again.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| source.build(&self.store)))
+            .unwrap_or_else(|_| Err(Error::new(Kind::Io, "ctrfs has a bug here: its standard error says where")));
+        let mut state = self.lock();
+        match result {
+            Ok(built) => {
+                state.failed.pop(key);
+                state.built.put(key.to_owned(), Arc::new(built));
+            }
+            Err(error) => {
+                tracing::warn!(key, %error, "a root filesystem cannot be shown");
+                state.failed.put(key.to_owned(), (error, Instant::now()));
+            }
+        }
+        state.building.remove(key);
+        drop(state);
+        if let Some(wake) = self.wake.get() {
+            wake();
+        }
+    }
+}
+
+/// The version of the tar reader: raise it when the entries that it makes change, and old indexes are built anew.
+const PARSER: u32 = 1;
+
+/// The tar reader as the store runs it.
+#[derive(Default)]
+struct Scanner(crate::layers::tar::Parser);
+
+impl crate::layers::store::Scan for Scanner {
+    fn push(&mut self, bytes: &[u8], emit: &mut dyn FnMut(crate::layers::Entry) -> Result<()>) -> Result<()> {
+        self.0.push(bytes, emit)
+    }
+
+    fn finish(&mut self, _: &mut dyn FnMut(crate::layers::Entry) -> Result<()>) -> Result<()> {
+        self.0.finish()
+    }
+}

@@ -1,0 +1,251 @@
+//! A root filesystem as places of the tree.
+
+use super::{Built, Roots, Source};
+use crate::error::Result;
+use crate::fail;
+use crate::layers::merge::{Attr as LayerAttr, Handle, Source as Bytes};
+use crate::layers::reader::{Member, Reader};
+use crate::layers::tree::Type;
+use crate::layers::{Entry, merge};
+use crate::node::handle::Opened;
+use crate::node::{Attr, Content, FileType, Lifetime, Name, Node, Place, Seat, Target, stable_hash};
+use crate::wait;
+use std::borrow::Cow;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// The longest read that is done where it is asked for: decoding it takes less than handing it to another thread.
+const INLINE: usize = 256 << 10;
+
+/// The root directory of what `source` gives, shown as `label`.
+pub fn graft(roots: &Arc<Roots>, source: Arc<dyn Source>, label: &'static str) -> Arc<dyn Place> {
+    let tree = Tree::new(roots, source, false);
+    Arc::new(Shown { tree, handle: None, name: label.as_bytes().into() })
+}
+
+/// A root filesystem, by what it is made from: it may not be built yet, or not be at hand any more.
+pub(super) struct Tree {
+    pub(super) roots: Arc<Roots>,
+    pub(super) source: Arc<dyn Source>,
+    /// It only shows again what stands elsewhere.
+    again: bool,
+}
+
+/// A file of a root filesystem.
+struct Shown {
+    tree: Arc<Tree>,
+    /// `None` is the root: it can be stat'ed without building anything.
+    handle: Option<Handle>,
+    name: Box<[u8]>,
+}
+
+impl Tree {
+    pub(super) fn new(roots: &Arc<Roots>, source: Arc<dyn Source>, again: bool) -> Arc<Tree> {
+        let again = again || source.is_again();
+        Arc::new(Tree { roots: Arc::clone(roots), source, again })
+    }
+
+    fn built(&self) -> Result<Arc<Built>> {
+        if self.source.is_live() {
+            // Looking at a directory that somebody else uses may take as long as that disk takes.
+            wait::deadline()?;
+        }
+        self.roots.get(&self.source)
+    }
+
+    fn life(&self) -> Lifetime {
+        if self.source.is_live() { Lifetime::Never } else { Lifetime::Ever }
+    }
+
+    /// The attributes of the root, without building anything. containerd makes every root directory so.
+    pub(super) fn root_attr(&self) -> Attr {
+        let attr = Attr::new(FileType::Directory, 0o755, 0, self.source.created());
+        Attr { owner: Some((0, 0)), ..attr }
+    }
+
+    /// What a layer says of a file, as the mount shows it.
+    pub(super) fn convert(&self, attr: &LayerAttr) -> Attr {
+        let kind = match attr.kind {
+            Type::Dir => FileType::Directory,
+            Type::File => FileType::Regular,
+            Type::Symlink => FileType::Symlink,
+            Type::Char => FileType::CharDevice,
+            Type::Block => FileType::BlockDevice,
+            Type::Fifo => FileType::Fifo,
+            Type::Socket => FileType::Socket,
+        };
+        let (seconds, nanos) = attr.mtime;
+        let mtime = u64::try_from(seconds).map_or(SystemTime::UNIX_EPOCH, |seconds| {
+            SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos.min(999_999_999))
+        });
+        let life = self.life();
+        Attr {
+            owner: Some((attr.uid, attr.gid)),
+            blocks: if self.again { 0 } else { attr.blocks },
+            nlink: if kind == FileType::Directory { 1 } else { attr.nlink },
+            rdev: attr.rdev,
+            attr_life: life,
+            name_life: life,
+            ..Attr::new(kind, attr.perm, attr.size, Some(mtime))
+        }
+    }
+
+    pub(super) fn node(self: &Arc<Self>, name: &[u8], handle: Handle) -> Node {
+        Node::of(Arc::new(Shown { tree: Arc::clone(self), handle: Some(handle), name: name.into() }))
+    }
+}
+
+impl Shown {
+    fn with<R>(&self, f: impl FnOnce(&Built, &Handle) -> Result<R>) -> Result<R> {
+        let built = self.tree.built()?;
+        match &self.handle {
+            Some(handle) => f(&built, handle),
+            None => f(&built, &built.rootfs.root()),
+        }
+    }
+
+    fn shown(&self, built: &Built, handle: &Handle) -> Result<Attr> {
+        let mut attr = self.tree.convert(&built.rootfs.attr(handle)?);
+        if attr.kind != FileType::Directory {
+            let merge::Identity { layer, path } = built.rootfs.identity(handle)?;
+            attr.identity = Some(stable_hash(&[b"file", layer.as_bytes(), &path]));
+        }
+        Ok(attr)
+    }
+}
+
+impl Place for Shown {
+    fn attr(&self, _: Seat) -> Result<Attr> {
+        if self.handle.is_none() {
+            // Never a reason to build it (DESIGN tenet 1).
+            return Ok(self.tree.root_attr());
+        }
+        self.with(|built, handle| self.shown(built, handle))
+    }
+
+    fn name(&self, _: Seat) -> Name {
+        Name::Owned(self.name.to_vec())
+    }
+
+    fn lookup(self: Arc<Self>, name: &[u8]) -> Result<Option<Node>> {
+        let found = self.with(|built, handle| built.rootfs.lookup(handle, name))?;
+        Ok(found.map(|(handle, _)| self.tree.node(name, handle)))
+    }
+
+    fn list(self: Arc<Self>) -> Result<Vec<(Name, Node)>> {
+        let listed = self.with(|built, handle| built.rootfs.readdir(handle))?;
+        let entry = |(name, handle, _): merge::Named| {
+            let node = self.tree.node(&name, handle);
+            (Name::Owned(name), node)
+        };
+        Ok(listed.into_iter().map(entry).collect())
+    }
+
+    fn target(&self, _: Seat) -> Result<Target> {
+        self.with(|built, handle| built.rootfs.readlink(handle)).map(Target::Verbatim)
+    }
+
+    fn open(&self, _: Seat) -> Result<Opened> {
+        let live = self.tree.source.is_live();
+        let content: Arc<dyn Content> = self.with(|built, handle| {
+            Ok(match built.rootfs.source(handle)? {
+                Bytes::File { file, .. } => Arc::new(OnDisk { size: file.metadata()?.len(), file }) as Arc<dyn Content>,
+                Bytes::Archive { layer, data, sparse, size, .. } => {
+                    let Some(Some(reader)) = built.readers.get(layer) else {
+                        return fail!(Io, "layer {layer} of this file has no reader");
+                    };
+                    let sparse = sparse.map(|parts| parts.to_vec()).unwrap_or_default();
+                    let member = Member::of(&Entry { size, data, sparse, ..Entry::default() });
+                    Arc::new(InLayer { reader: Arc::clone(reader), member })
+                }
+            })
+        })?;
+        Ok(if live { Opened::Changing(content) } else { Opened::Content(content) })
+    }
+
+    fn xattrs(&self, _: Seat) -> Result<Vec<(String, Vec<u8>)>> {
+        if self.handle.is_none() {
+            return Ok(Vec::new());
+        }
+        self.with(|built, handle| {
+            let mut all = Vec::new();
+            for name in built.rootfs.xattr_list(handle)? {
+                let value = built.rootfs.xattr_get(handle, &name)?.unwrap_or_default();
+                all.push((String::from_utf8_lossy(&name).into_owned(), value));
+            }
+            Ok(all)
+        })
+    }
+
+    fn xattr(&self, _: Seat, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        if self.handle.is_none() {
+            return Ok(None);
+        }
+        self.with(|built, handle| {
+            if let Some(told) = std::str::from_utf8(name).ok().filter(|name| name.starts_with("user.ctrfs.")) {
+                return self.tree.source.attribute(built.rootfs.layer_of(handle)?, told);
+            }
+            built.rootfs.xattr_get(handle, name)
+        })
+    }
+}
+
+/// A file inside the archive of a layer.
+struct InLayer {
+    reader: Arc<Reader>,
+    member: Member,
+}
+
+impl Content for InLayer {
+    fn size(&self) -> u64 {
+        self.member.size
+    }
+
+    fn read(&self, offset: u64, length: usize) -> Result<Cow<'_, [u8]>> {
+        if length > INLINE {
+            wait::deadline()?;
+        }
+        let rest = self.member.size.saturating_sub(offset);
+        let mut bytes = vec![0; length.min(usize::try_from(rest).unwrap_or(usize::MAX))];
+        let read = self.reader.read_member(&self.member, offset, &mut bytes)?;
+        bytes.truncate(read);
+        Ok(Cow::Owned(bytes))
+    }
+}
+
+/// A file on this host.
+struct OnDisk {
+    file: File,
+    size: u64,
+}
+
+impl Content for OnDisk {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn backing(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.file.as_fd())
+    }
+
+    fn read(&self, offset: u64, length: usize) -> Result<Cow<'_, [u8]>> {
+        if length > INLINE {
+            wait::deadline()?;
+        }
+        let mut bytes = vec![0; length];
+        let mut done = 0;
+        while done < length {
+            match self.file.read_at(&mut bytes[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        bytes.truncate(done);
+        Ok(Cow::Owned(bytes))
+    }
+}

@@ -1,0 +1,26 @@
+//! Integration tests: the real binary on real containerds, a file for each directory of the tree.
+//!
+//! One program, so that it is linked once and its tests share their containerds:
+//! `cargo test --release --test tree -- images::` runs those of one file.
+
+#![allow(clippy::type_complexity, reason = "cases are tables of functions")]
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod blobs;
+mod containers;
+mod events;
+mod harness;
+mod hidden;
+mod images;
+mod life;
+mod namespaces;
+mod oci;
+mod root;
+mod rootfs;
+mod scale;
+mod snapshots;
+mod walk;
