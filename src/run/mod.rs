@@ -2,5 +2,6 @@
 
 pub mod archive;
 pub mod layout;
+pub mod progress;
 pub mod reference;
 pub mod spec;
