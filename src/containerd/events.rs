@@ -133,7 +133,7 @@ fn subscribe(inner: &Inner) -> Result<Subscription> {
     let rpc = &inner.rpc;
     inner.ping()?;
     let namespace = super::Source::list(&super::Namespaces(inner))?.into_keys().next().unwrap_or("default".into());
-    let call = Call { method: "Events.Subscribe", namespace: &namespace, object: &"events" };
+    let call = Call::new("Events.Subscribe", &namespace, &"events");
     let query = request(call, api::SubscribeRequest::default())?;
     let mut client = EventsClient::new(rpc.channel()).max_decoding_message_size(MESSAGE_BYTES);
     let mut opening = Box::pin(rpc.handle().spawn(async move { client.subscribe(query).await }));
@@ -160,7 +160,7 @@ fn subscribe(inner: &Inner) -> Result<Subscription> {
 fn publish(rpc: &Rpc, namespace: &str) -> Result<()> {
     let event = containerd_client::events::ContainerDelete { id: "ctrfs".into() };
     let query = api::PublishRequest { topic: PING.into(), event: Some(containerd_client::to_any(&event)) };
-    let call = Call { method: "Events.Publish", namespace, object: &"events" };
+    let call = Call::new("Events.Publish", namespace, &"events");
     super::unary!(rpc, call, EventsClient.publish, query).map(drop)
 }
 

@@ -4,6 +4,8 @@
 //! with `WouldWait` on a FUSE thread; what is in memory is answered there. No lock is held across a call.
 
 mod blob;
+mod change;
+mod container_write;
 mod content;
 mod convert;
 mod decode;
@@ -12,6 +14,8 @@ mod events;
 mod fetch;
 mod flight;
 mod image;
+mod label_write;
+mod lease;
 mod log;
 mod mirror;
 mod name;
@@ -23,14 +27,19 @@ mod rpc;
 mod schema;
 mod server;
 mod size;
+mod snapshot_write;
 mod sources;
 mod status;
+mod task_write;
 
 pub use blob::BlobReader;
 
+pub use container_write::{NewContainer, RuncOptions, SPEC_TYPE};
 pub use content::DOCUMENT_BYTES;
 pub use image::{HistoryStep, ImageConfig, IndexDoc, LayerRef, ManifestDoc, ManifestKind, ManifestRef, Resolved};
 pub use image::{chain_ids, parse_config, parse_index, parse_manifest};
+pub use label_write::LabelChanges;
+pub use lease::LeaseGuard;
 pub use log::{EventLog, Generation};
 pub use name::{Descriptor, Digest, Labels, Platform};
 pub use namespace::{Map, Namespace};
@@ -40,6 +49,7 @@ pub use record::{
 };
 pub use server::{Deprecation, Plugin, Probe, Server};
 pub use size::ImageCheck;
+pub use task_write::{Exit, NewTask, Stdio};
 
 use crate::error::Result;
 use flight::Flights;
@@ -138,6 +148,15 @@ pub enum Change {
     Sandbox {
         namespace: Arc<str>,
         id: Arc<str>,
+    },
+    /// No event tells of these two: only we ourselves do.
+    Lease {
+        namespace: Arc<str>,
+        id: Arc<str>,
+    },
+    Ingest {
+        namespace: Arc<str>,
+        reference: Arc<str>,
     },
     /// A connection is new: whatever was known may be false.
     Everything,
@@ -268,7 +287,9 @@ impl Inner {
             | Change::Task { namespace, .. }
             | Change::Snapshot { namespace, .. }
             | Change::Content { namespace, .. }
-            | Change::Sandbox { namespace, .. } => self.mirror(namespace).apply(change),
+            | Change::Sandbox { namespace, .. }
+            | Change::Lease { namespace, .. }
+            | Change::Ingest { namespace, .. } => self.mirror(namespace).apply(change),
         }
     }
 
@@ -294,7 +315,7 @@ impl Source<Arc<str>, Labels> for Namespaces<'_> {
     fn list(&self) -> Result<BTreeMap<Arc<str>, Labels>> {
         use containerd_client::services::v1::ListNamespacesRequest;
         use containerd_client::services::v1::namespaces_client::NamespacesClient;
-        let call = Call { method: "Namespaces.List", namespace: "", object: &"namespaces" };
+        let call = Call::new("Namespaces.List", "", &"namespaces");
         let list = unary!(self.0.rpc, call, NamespacesClient.list, ListNamespacesRequest::default())?;
         Ok(list.namespaces.into_iter().map(|n| (n.name.into(), n.labels.into_iter().collect())).collect())
     }

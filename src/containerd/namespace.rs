@@ -72,6 +72,8 @@ impl Mirror {
             Change::Container { id, .. } => touch(&self.containers, id),
             Change::Task { id, .. } => touch(&self.tasks, id),
             Change::Sandbox { id, .. } => touch(&self.sandboxes, id),
+            Change::Lease { id, .. } => touch(&self.leases, id),
+            Change::Ingest { reference, .. } => touch(&self.ingests, reference),
             Change::Snapshot { snapshotter, key, .. } => {
                 let all = lock(&self.snapshots);
                 all.iter()
@@ -100,11 +102,18 @@ pub struct Namespace {
     client: Client,
     name: Arc<str>,
     mirror: Arc<Mirror>,
+    /// What calls through this handle make is held by this lease; empty for none.
+    lease: Arc<str>,
 }
 
 impl Namespace {
     pub(super) fn new(client: Client, name: Arc<str>, mirror: Arc<Mirror>) -> Namespace {
-        Namespace { client, name, mirror }
+        Namespace { client, name, mirror, lease: Arc::default() }
+    }
+
+    /// The same namespace through a handle whose calls make things that `lease` holds.
+    pub(super) fn under(&self, lease: &str) -> Namespace {
+        Namespace { lease: lease.into(), ..self.clone() }
     }
 
     /// Its name.
@@ -126,7 +135,7 @@ impl Namespace {
     }
 
     pub(super) fn call<'a>(&'a self, method: &'static str, object: &'a dyn std::fmt::Display) -> Call<'a> {
-        Call { method, namespace: &self.name, object }
+        Call { method, namespace: &self.name, lease: &self.lease, object }
     }
 
     /// Its labels; `NotFound` if it is gone.

@@ -33,8 +33,17 @@ pub(super) struct Call<'a> {
     pub method: &'static str,
     /// The namespace header; empty for the services that have no namespaces.
     pub namespace: &'a str,
+    /// The lease header: what the call makes is held by this lease. Empty for none.
+    pub lease: &'a str,
     /// What it is about.
     pub object: &'a dyn Display,
+}
+
+impl<'a> Call<'a> {
+    /// A call without a lease.
+    pub fn new(method: &'static str, namespace: &'a str, object: &'a dyn Display) -> Call<'a> {
+        Call { method, namespace, lease: "", object }
+    }
 }
 
 /// The connections and the threads that drive them.
@@ -248,6 +257,11 @@ pub(super) fn request<Q>(call: Call<'_>, query: Q) -> Result<Request<Q>> {
         let value = MetadataValue::try_from(call.namespace)
             .map_err(|_| Error::new(Kind::NotFound, format!("{:?} cannot be a namespace", call.namespace)))?;
         request.metadata_mut().insert("containerd-namespace", value);
+    }
+    if !call.lease.is_empty() {
+        let value = MetadataValue::try_from(call.lease)
+            .map_err(|_| Error::new(Kind::NotFound, format!("{:?} cannot be a lease", call.lease)))?;
+        request.metadata_mut().insert("containerd-lease", value);
     }
     Ok(request)
 }

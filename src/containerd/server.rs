@@ -134,7 +134,7 @@ impl Client {
     pub fn probe(&self, timeout: Duration) -> Probe {
         use api::version_client::VersionClient;
         let rpc = &self.inner.rpc;
-        let call = Call { method: "Version.Version", namespace: "", object: &"version" };
+        let call = Call::new("Version.Version", "", &"version");
         let ask = async {
             let request = request(call, ()).map_err(|e| tonic::Status::internal(e.to_string()))?;
             VersionClient::new(rpc.channel()).version(request).await
@@ -170,9 +170,9 @@ impl Inner {
     fn ask_server(&self) -> Result<Server> {
         use api::introspection_client::IntrospectionClient;
         use api::version_client::VersionClient;
-        let call = Call { method: "Version.Version", namespace: "", object: &"version" };
+        let call = Call::new("Version.Version", "", &"version");
         let version = unary!(self.rpc, call, VersionClient.version, ())?;
-        let call = Call { method: "Introspection.Server", namespace: "", object: &"server" };
+        let call = Call::new("Introspection.Server", "", &"server");
         let server = unary!(self.rpc, call, IntrospectionClient.server, ())?;
         let deprecation = |d: api::DeprecationWarning| Deprecation {
             id: d.id,
@@ -191,7 +191,7 @@ impl Inner {
 
     fn ask_plugins(&self) -> Result<Vec<Plugin>> {
         use api::introspection_client::IntrospectionClient;
-        let call = Call { method: "Introspection.Plugins", namespace: "", object: &"plugins" };
+        let call = Call::new("Introspection.Plugins", "", &"plugins");
         let list = unary!(self.rpc, call, IntrospectionClient.plugins, api::PluginsRequest::default())?;
         let plugin = |p: api::Plugin| Plugin {
             kind: p.r#type,
@@ -208,7 +208,7 @@ impl Inner {
     /// The version, for the thread that watches the connection.
     pub(super) fn ping(&self) -> Result<()> {
         use api::version_client::VersionClient;
-        let call = Call { method: "Version.Version", namespace: "", object: &"version" };
+        let call = Call::new("Version.Version", "", &"version");
         unary!(self.rpc, call, VersionClient.version, ()).map(drop)
     }
 }

@@ -99,7 +99,7 @@ mod tests {
             (Code::OutOfRange, "Error, decoded message length too large: found 6", Kind::TooLong),
             (Code::Unimplemented, "unknown service", Kind::Unsupported),
         ] {
-            let call = Call { method: "X.Y", namespace: "", object: &"thing" };
+            let call = Call::new("X.Y", "", &"thing");
             let error = error(call, &Status::new(code, text));
             assert_eq!(error.kind(), expected, "{text}");
             assert!(error.to_string().starts_with("thing: "));

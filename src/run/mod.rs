@@ -5,3 +5,4 @@ pub mod layout;
 pub mod progress;
 pub mod reference;
 pub mod spec;
+pub mod unpack;

@@ -59,6 +59,7 @@ pub fn of(change: &Change) -> Vec<u64> {
         }
         Change::Content { namespace: ns, .. } => vec![blobs(ns)],
         Change::Sandbox { namespace: ns, id } => vec![sandbox(ns, id), namespace(ns)],
+        Change::Lease { namespace: ns, .. } | Change::Ingest { namespace: ns, .. } => vec![namespace(ns)],
         // The kernel is told to drop everything.
         Change::Everything => Vec::new(),
     }

@@ -12,6 +12,7 @@ mod support;
 
 mod blobs;
 mod containers;
+mod engine;
 mod events;
 mod harness;
 mod hidden;

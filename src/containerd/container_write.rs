@@ -1,0 +1,131 @@
+//! Containers, made, changed and deleted.
+
+use super::change::{Patience, change};
+use super::{Change, Document, Namespace};
+use crate::error::Result;
+use containerd_client::services::v1 as api;
+use containerd_client::services::v1::containers_client::ContainersClient;
+use prost::Message;
+use prost_types::{Any, FieldMask};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What containerd calls an OCI runtime spec; its bytes are JSON.
+pub const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
+
+/// A container to be made.
+#[derive(Debug, Clone, Default)]
+pub struct NewContainer {
+    pub id: String,
+    /// Name of the image; may be empty.
+    pub image: String,
+    pub labels: BTreeMap<String, String>,
+    pub runtime: String,
+    pub runtime_options: Option<Document>,
+    /// The OCI runtime spec, in JSON.
+    pub spec: Vec<u8>,
+    pub snapshotter: String,
+    pub snapshot_key: String,
+    pub extensions: BTreeMap<String, Document>,
+}
+
+/// The options of the runc shim (`containerd.runc.v1.Options`), of which `ctr` sets some.
+#[derive(Clone, PartialEq, Message)]
+pub struct RuncOptions {
+    #[prost(bool, tag = "1")]
+    pub no_pivot_root: bool,
+    #[prost(bool, tag = "2")]
+    pub no_new_keyring: bool,
+    #[prost(string, tag = "3")]
+    pub shim_cgroup: String,
+    #[prost(uint32, tag = "4")]
+    pub io_uid: u32,
+    #[prost(uint32, tag = "5")]
+    pub io_gid: u32,
+    #[prost(string, tag = "6")]
+    pub binary_name: String,
+    #[prost(string, tag = "7")]
+    pub root: String,
+    #[prost(bool, tag = "9")]
+    pub systemd_cgroup: bool,
+    #[prost(string, tag = "10")]
+    pub criu_image_path: String,
+    #[prost(string, tag = "11")]
+    pub criu_work_path: String,
+}
+
+impl RuncOptions {
+    /// As the document that containerd keeps of them.
+    pub fn document(&self) -> Document {
+        Document { type_url: "containerd.runc.v1.Options".into(), value: self.encode_to_vec() }
+    }
+
+    /// Out of such a document; the default where it is of another type.
+    pub fn of(document: &Document) -> RuncOptions {
+        match document.type_url.ends_with("containerd.runc.v1.Options") {
+            true => RuncOptions::decode(&*document.value).unwrap_or_default(),
+            false => RuncOptions::default(),
+        }
+    }
+}
+
+pub(super) fn any(document: &Document) -> Any {
+    Any { type_url: document.type_url.clone(), value: document.value.clone() }
+}
+
+impl Namespace {
+    /// Makes a container's record.
+    pub fn create_container(&self, new: &NewContainer) -> Result<()> {
+        let object = format!("container {}", new.id);
+        let container = api::Container {
+            id: new.id.clone(),
+            labels: new.labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            image: new.image.clone(),
+            runtime: Some(api::container::Runtime {
+                name: new.runtime.clone(),
+                options: new.runtime_options.as_ref().map(any),
+            }),
+            spec: Some(Any { type_url: SPEC_TYPE.into(), value: new.spec.clone() }),
+            snapshotter: new.snapshotter.clone(),
+            snapshot_key: new.snapshot_key.clone(),
+            extensions: new.extensions.iter().map(|(name, document)| (name.clone(), any(document))).collect(),
+            ..Default::default()
+        };
+        let query = api::CreateContainerRequest { container: Some(container) };
+        let call = self.call("Containers.Create", &object);
+        let made = change!(self, Patience::Usual, call, ContainersClient.create, query);
+        self.container_changed(&new.id);
+        made.map(drop)
+    }
+
+    /// Gives a container another spec.
+    pub fn set_container_spec(&self, id: &str, spec: Vec<u8>) -> Result<()> {
+        let object = format!("container {id}");
+        let spec = Any { type_url: SPEC_TYPE.into(), value: spec };
+        let container = api::Container { id: id.into(), spec: Some(spec), ..Default::default() };
+        let mask = FieldMask { paths: vec!["spec".into()] };
+        let query = api::UpdateContainerRequest { container: Some(container), update_mask: Some(mask) };
+        let call = self.call("Containers.Update", &object);
+        let done = change!(self, Patience::Usual, call, ContainersClient.update, query);
+        self.container_changed(id);
+        done.map(drop)
+    }
+
+    /// Deletes a container's record. containerd does so also under a running task, which then nobody can reach: the
+    /// caller has to look first.
+    pub fn delete_container(&self, id: &str) -> Result<()> {
+        let object = format!("container {id}");
+        let query = api::DeleteContainerRequest { id: id.into() };
+        let call = self.call("Containers.Delete", &object);
+        let done = change!(self, Patience::Usual, call, ContainersClient.delete, query);
+        self.container_changed(id);
+        self.inner().expect_collection();
+        done.map(drop)
+    }
+
+    pub(super) fn container_changed(&self, id: &str) {
+        let (namespace, id): (_, Arc<str>) = (Arc::clone(self.name()), id.into());
+        self.client().touched(&Change::Container { namespace: namespace.clone(), id: id.clone() });
+        self.client().touched(&Change::Task { namespace, id });
+    }
+}
