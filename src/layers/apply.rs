@@ -18,6 +18,7 @@ use super::tar::Limits;
 use super::tree::LayerTree;
 use crate::error::Result;
 use parent::Plain;
+pub(super) use parent::lower_dir_time;
 use path::{MAX_NAME, clean, join, show, split};
 use std::collections::HashSet;
 
@@ -114,7 +115,7 @@ impl<'a> Applier<'a> {
     }
 
     fn finish(mut self) -> LayerTree {
-        self.tree.settle();
+        self.tree.choose_names();
         self.tree
     }
 

@@ -6,6 +6,9 @@
 //! through the open directory.
 
 mod sys;
+mod unpacked;
+
+pub use unpacked::Unpacked;
 
 use super::merge::{At, Attr, Found, Layer, Source};
 use super::tree::Type;
@@ -29,11 +32,11 @@ pub struct DirOptions {
 }
 
 /// A directory on disk.
-#[derive(Debug)]
 pub struct DirLayer {
     id: Arc<str>,
     root: OwnedFd,
     options: DirOptions,
+    unpacked: Option<Unpacked>,
 }
 
 impl DirLayer {
@@ -43,7 +46,13 @@ impl DirLayer {
         let flags = libc::O_PATH | libc::O_DIRECTORY;
         let root = fs::OpenOptions::new().read(true).custom_flags(flags).open(path);
         let root = root.map_err(|e| Error::from(e).context(path.display()))?;
-        Ok(DirLayer { id: id.into(), root: root.into(), options })
+        Ok(DirLayer { id: id.into(), root: root.into(), options, unpacked: None })
+    }
+
+    /// A layer of an image that was unpacked there: it shows what its archive would.
+    pub fn unpacked(id: &str, user_xattr: bool, unpacked: Unpacked) -> Result<DirLayer> {
+        let layer = DirLayer::open(&unpacked.path, id, DirOptions { live: false, user_xattr })?;
+        Ok(DirLayer { unpacked: Some(unpacked), ..layer })
     }
 
     /// Opens a directory of the layer, and refuses one that is not all here: overlayfs can leave a directory's
@@ -80,9 +89,14 @@ impl DirLayer {
         if self.options.user_xattr { "user.overlay." } else { "trusted.overlay." }
     }
 
+    fn shows_xattr(&self, name: &[u8]) -> bool {
+        !name.starts_with(self.prefix().as_bytes()) && (self.unpacked.is_none() || unpacked::is_unpacked(name))
+    }
+
     fn found(&self, dir: &OpenDir, name: &[u8], path: &At, meta: &Metadata) -> Result<Found> {
         let opaque = meta.is_dir() && self.mark(&dir.entry(name), "opaque")?.is_some_and(|value| value == b"y");
-        Ok(Found { at: child(path, name)?, attr: attr(meta), opaque })
+        let at = child(path, name)?;
+        Ok(Found { attr: self.attr_of(&at, meta)?, at, opaque })
     }
 
     fn meta(&self, at: &At) -> Result<Metadata> {
@@ -127,7 +141,7 @@ impl Layer for DirLayer {
     }
 
     fn attr(&self, at: &At) -> Result<Attr> {
-        self.meta(at).map(|meta| attr(&meta))
+        self.attr_of(at, &self.meta(at)?)
     }
 
     fn readlink(&self, at: &At) -> Result<Vec<u8>> {
@@ -138,31 +152,40 @@ impl Layer for DirLayer {
     fn xattr_list(&self, at: &At) -> Result<Vec<Vec<u8>>> {
         let (dir, name) = self.holder(at)?;
         let mut names = sys::list_xattrs(&dir.entry(name)).map_err(moved)?;
-        names.retain(|name| !name.starts_with(self.prefix().as_bytes()));
+        names.retain(|name| self.shows_xattr(name));
         Ok(names)
     }
 
     fn xattr_get(&self, at: &At, name: &[u8]) -> Result<Option<Vec<u8>>> {
-        if name.starts_with(self.prefix().as_bytes()) {
+        if !self.shows_xattr(name) {
             return Ok(None);
         }
         let (dir, file) = self.holder(at)?;
         sys::get_xattr(&dir.entry(file), name).map_err(moved)
     }
 
-    /// The disk does not tell which name was first: a file with several is known by its inode number, and so is
-    /// everything in a live directory, where names move.
+    /// The disk does not tell which name of a file was first. In a live directory, where names move, everything is
+    /// known by its inode number.
     fn first_name(&self, at: &At) -> Result<Vec<u8>> {
         let At::Path(path) = at else { return gone() };
-        if !self.options.live {
-            let meta = self.meta(at)?;
-            if meta.nlink() == 1 || meta.is_dir() {
-                return Ok([&b"/"[..], path].concat());
-            }
-            return Ok(format!("\0{}:{}", meta.dev(), meta.ino()).into_bytes());
-        }
         let meta = self.meta(at)?;
-        Ok(format!("\0{}:{}", meta.dev(), meta.ino()).into_bytes())
+        if !self.options.live && (meta.nlink() == 1 || meta.is_dir()) {
+            return Ok([&b"/"[..], path].concat());
+        }
+        match &self.unpacked {
+            Some(unpacked) => unpacked.first_name(&meta),
+            None => Ok(by_inode(&meta)),
+        }
+    }
+
+    fn settle(&self) {
+        if let Some(unpacked) = &self.unpacked {
+            unpacked.settle(self);
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.unpacked.as_ref().is_none_or(|unpacked| unpacked.is_whole(self))
     }
 
     fn source(&self, at: &At, number: usize) -> Result<Source> {
@@ -187,7 +210,11 @@ struct OpenDir(OwnedFd);
 
 impl OpenDir {
     fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+        OpenDir::proc(&self.0)
+    }
+
+    fn proc(fd: &OwnedFd) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
     }
 
     /// An entry; the directory itself for an empty name, as its `.`, so that nothing takes it for the link in /proc.
@@ -238,6 +265,11 @@ fn attr(meta: &Metadata) -> Attr {
         rdev: (major & 0xfff) << 8 | minor & 0xff | (minor & 0xfff00) << 12,
         blocks: if kind == Type::File { meta.blocks() } else { 0 },
     }
+}
+
+/// What no name tells a file by.
+fn by_inode(meta: &Metadata) -> Vec<u8> {
+    format!("\0{}:{}", meta.dev(), meta.ino()).into_bytes()
 }
 
 /// A place that is no directory any more, or behind a link by now, is a place that is gone.

@@ -9,7 +9,7 @@
 mod chain;
 mod layer;
 
-pub use chain::{Chain, ChainLayer, TarLayer};
+pub use chain::{Chain, ChainLayer, TarLayer, UnpackedLayer};
 pub use layer::{At, Attr, Found, Identity, Layer, Source, Xattr};
 
 use super::tree::Type;
@@ -176,6 +176,17 @@ impl Rootfs {
         let handle = self.current(handle)?;
         let layer = self.at(&handle.top);
         Ok(Identity { layer: layer.id().clone(), path: layer.first_name(&handle.top.at)? })
+    }
+
+    /// Finds out what [`Rootfs::identity`] of this file has to know, where it fails with
+    /// [`crate::error::Kind::NotYet`] until then.
+    pub fn settle(&self, handle: &Handle) {
+        self.at(&handle.top).settle();
+    }
+
+    /// Whether all layers are still there ([`Layer::is_whole`]).
+    pub fn is_whole(&self) -> bool {
+        self.layers.iter().all(|layer| layer.is_whole())
     }
 
     /// The file at a path from the root, links not followed.

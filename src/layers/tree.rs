@@ -270,7 +270,7 @@ impl LayerTree {
         })
     }
 
-    /// The path of the first name that an inode has, from the root, with a slash before each part; the root is empty.
+    /// The path of the first name of an inode, from the root, with a slash before each part; the root is empty.
     /// Identities rest on it: it is the same wherever the layer is used.
     pub(super) fn path(&self, inode: u32) -> Vec<u8> {
         let mut parts = Vec::new();
@@ -288,15 +288,26 @@ impl LayerTree {
         path
     }
 
-    /// Gives inodes whose first name was removed the first one that is left. Called once, when the layer is complete.
-    pub(super) fn settle(&mut self) {
+    /// Gives inodes with several names the first of them in the order of bytes, which an unpacked layer has as well, and
+    /// inodes whose name was removed the one that is left. Called once, when the layer is complete.
+    pub(super) fn choose_names(&mut self) {
         for n in 0..self.names.len() {
             let Name { live, inode, .. } = self.names[n];
             let first = self.inode(inode).name;
-            if live && !self.names[first as usize].live {
+            if live && first != n as u32 && (!self.names[first as usize].live || self.is_before(n as u32, first)) {
                 self.inode_mut(inode).name = n as u32;
             }
         }
+    }
+
+    /// Whether the path of one name comes before that of another.
+    fn is_before(&self, one: u32, other: u32) -> bool {
+        let [a, b] = [one, other].map(|n| &self.names[n as usize]);
+        if a.parent == b.parent {
+            return self.name_bytes(a) < self.name_bytes(b);
+        }
+        let path = |name: &Name| [&self.path(name.parent), &b"/"[..], self.name_bytes(name)].concat();
+        path(a) < path(b)
     }
 
     pub(super) fn set_link(&mut self, inode: u32, target: &[u8]) {

@@ -12,6 +12,9 @@ use std::path::Path;
 /// Seconds and nanoseconds since 1970.
 pub type Time = (i64, i64);
 
+/// A time that nothing has: with it, [`Tree::differences`] compares those of all directories.
+pub const NEVER: Time = (i64::MAX, 0);
+
 /// What is known of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {

@@ -71,21 +71,10 @@ impl Applier<'_> {
         let mut inode = Inode::new(Type::Dir, self.number);
         (inode.mode, inode.mtime, inode.gid) = (0o755, self.created, self.inherited_gid(dir));
         let mut xattrs = Xattrs::new();
-        for &lower in self.lowers {
-            let below = Below(lower);
-            let mut linked = false;
-            let mut found = below.walk(path, &mut linked, &mut self.work)?;
-            if linked {
-                let place = path::root_path(&below, path, &mut self.work)?;
-                found = below.walk(&place, &mut linked, &mut self.work)?;
-            }
-            let Some(found) = found else { continue };
-            if found.attr.kind == Type::Dir {
-                inode.mode = found.attr.perm;
-                (inode.uid, inode.gid, inode.mtime) = (found.attr.uid, found.attr.gid, found.attr.mtime);
-                xattrs = lower_xattrs(lower, &found)?;
-            }
-            break;
+        if let Some((lower, found)) = lower_dir(self.lowers, path, &mut self.work)? {
+            inode.mode = found.attr.perm;
+            (inode.uid, inode.gid, inode.mtime) = (found.attr.uid, found.attr.gid, found.attr.mtime);
+            xattrs = lower_xattrs(lower, &found)?;
         }
         let inode = self.tree.create(dir, name, inode)?;
         self.tree.set_xattrs(inode, xattrs)?;
@@ -98,6 +87,33 @@ impl Applier<'_> {
         if dir.mode & 0o2000 != 0 { dir.gid } else { 0 }
     }
 }
+
+/// The directory that one at `path` takes after where an upper layer only implies it: the nearest lower layer's that
+/// has the path; none if that has something else there.
+fn lower_dir<'a>(lowers: &[&'a dyn Layer], path: &[u8], work: &mut Work) -> Result<Option<(&'a dyn Layer, Found)>> {
+    for &lower in lowers {
+        let below = Below(lower);
+        let mut linked = false;
+        let mut found = below.walk(path, &mut linked, work)?;
+        if linked {
+            let place = path::root_path(&below, path, work)?;
+            found = below.walk(&place, &mut linked, work)?;
+        }
+        if let Some(found) = found {
+            return Ok((found.attr.kind == Type::Dir).then_some((lower, found)));
+        }
+    }
+    Ok(None)
+}
+
+/// The time that an implied directory takes from the layers below, nearest first; none if they have none there.
+pub(in crate::layers) fn lower_dir_time(lowers: &[&dyn Layer], path: &[u8]) -> Result<Option<(i64, u32)>> {
+    let mut work = Work { left: DIR_STEPS };
+    Ok(lower_dir(lowers, path, &mut work)?.map(|(_, found)| found.attr.mtime))
+}
+
+/// How many steps resolving one path may take: what hostile links can multiply.
+const DIR_STEPS: u64 = 1 << 20;
 
 /// What looking a path up without resolving it told.
 pub(super) enum Plain {

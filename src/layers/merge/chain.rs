@@ -4,8 +4,10 @@ use super::{Layer, Options, Rootfs};
 use crate::error::{Kind, Result};
 use crate::layers::Entry;
 use crate::layers::apply::{self, Role, apply, native_chain};
+use crate::layers::dir::{DirLayer, Unpacked};
 use crate::layers::tar::Limits;
 use sha2::{Digest, Sha256};
+use std::path::Path;
 use std::sync::Arc;
 
 /// A layer of which the archive is known.
@@ -17,9 +19,20 @@ pub struct TarLayer<'a> {
     pub entries: &'a [Entry],
 }
 
-/// A layer of a chain: an archive, or something that is a tree already (an unpacked snapshot).
+/// A layer that was unpacked into a directory.
+#[derive(Debug, Clone, Copy)]
+pub struct UnpackedLayer<'a> {
+    /// The digest that names it in identities.
+    pub digest: &'a str,
+    pub path: &'a Path,
+    /// overlayfs's marks in it are `user.overlay.*`.
+    pub user_xattr: bool,
+}
+
+/// A layer of a chain: an archive, the directory that it was unpacked to, or something that is a tree already.
 pub enum ChainLayer<'a> {
     Tar(TarLayer<'a>),
+    Unpacked(UnpackedLayer<'a>),
     Ready(Arc<dyn Layer>),
 }
 
@@ -41,7 +54,7 @@ impl Chain {
         };
         let tars = layers.iter().map(|layer| match layer {
             ChainLayer::Tar(layer) => Some(*layer),
-            ChainLayer::Ready(_) => None,
+            ChainLayer::Unpacked(_) | ChainLayer::Ready(_) => None,
         });
         // Of a layer that is only a directory, the archive that the native way would need is not known.
         let Some(tars) = tars.collect::<Option<Vec<TarLayer>>>() else { return Err(refusal) };
@@ -54,6 +67,10 @@ impl Chain {
         for (number, layer) in layers.iter().enumerate() {
             let layer = match layer {
                 ChainLayer::Ready(layer) => layer.clone(),
+                ChainLayer::Unpacked(UnpackedLayer { digest, path, user_xattr }) => {
+                    let lowers = built.iter().rev().cloned().collect();
+                    Arc::new(DirLayer::unpacked(digest, *user_xattr, Unpacked::new(path, self.created, lowers))?)
+                }
                 ChainLayer::Tar(TarLayer { digest, entries }) => {
                     let role = if number == 0 { Role::Base } else { Role::Upper };
                     let lowers: Vec<&dyn Layer> = built.iter().rev().map(|layer| &**layer).collect();

@@ -98,8 +98,16 @@ pub trait Layer: Send + Sync {
     fn xattr_list(&self, at: &At) -> Result<Vec<Vec<u8>>>;
     /// The value of an extended attribute; `None` where the file has none of that name.
     fn xattr_get(&self, at: &At, name: &[u8]) -> Result<Option<Vec<u8>>>;
-    /// The path of the first name of the file, from the root, with a slash before each part.
+    /// The path of the first name of the file, in the order of bytes, from the root, with a slash before each part.
     fn first_name(&self, at: &At) -> Result<Vec<u8>>;
+    /// Finds out what [`Layer::first_name`] has to know of all of the layer, where that fails with
+    /// [`crate::error::Kind::NotYet`] until it is known. May take as long as the layer is large.
+    fn settle(&self) {}
+    /// Whether all of it is still there: a directory may be removed while it is looked at, and what was found before
+    /// this was asked is right if the answer is yes.
+    fn is_whole(&self) -> bool {
+        true
+    }
     /// Where the content of a regular file is; `number` is this layer's place in the chain.
     fn source(&self, at: &At, number: usize) -> Result<Source>;
     /// The place in the chain of what made this file, where that is not the layer's own.

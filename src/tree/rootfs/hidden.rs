@@ -75,8 +75,11 @@ impl Hiding {
 impl Roots {
     /// What is hidden in an image: at hand, or [`Kind::NotYet`] while it is being found out.
     fn hidden(self: &Arc<Self>, source: &Arc<dyn Source>) -> Result<(Arc<Built>, Arc<Hiding>)> {
-        let built = self.get(source)?;
-        let key = format!("hidden {}", source.key());
+        let mut built = self.get(source)?;
+        if !self.is_whole(&**source, &built) {
+            built = self.get(source)?;
+        }
+        let key = format!("hidden {} {}", built.shape, source.key());
         let mut state = self.lock();
         if let Some(hiding) = state.hidden.get(&key) {
             return Ok((built, hiding));
@@ -105,9 +108,7 @@ impl Roots {
             Err(error) => drop(state.failed.put(key, (error, Instant::now()))),
         }
         drop(state);
-        if let Some(wake) = self.wake.get() {
-            wake();
-        }
+        self.woken();
     }
 }
 
@@ -184,11 +185,11 @@ impl Place for Shown {
             let found = self.layers()?.into_iter().find(|(label, _)| label.as_bytes() == name);
             return Ok(found.map(|(_, layer)| self.directory(name, layer, b"")));
         };
-        let (_, hiding) = self.tree.roots.hidden(&self.tree.source)?;
+        let (built, hiding) = self.tree.roots.hidden(&self.tree.source)?;
         let whole = [path, &b"/"[..], name].concat();
         let exact = hiding.files.binary_search_by(|(number, path, _)| (*number, &path[..]).cmp(&(*layer, &whole)));
         if let Ok(at) = exact {
-            return Ok(Some(self.tree.node(name, hiding.files[at].2.clone())));
+            return Ok(Some(self.tree.node(name, hiding.files[at].2.clone(), &built)));
         }
         let leads_on = !hiding.below(*layer, &[&whole[..], b"/"].concat()).is_empty();
         Ok(leads_on.then(|| self.directory(name, *layer, &whole)))
@@ -202,7 +203,7 @@ impl Place for Shown {
             };
             return Ok(self.layers()?.into_iter().map(entry).collect());
         };
-        let (_, hiding) = self.tree.roots.hidden(&self.tree.source)?;
+        let (built, hiding) = self.tree.roots.hidden(&self.tree.source)?;
         let start = [path, &b"/"[..]].concat();
         let mut rest = hiding.below(*layer, &start);
         let mut entries = Vec::new();
@@ -211,7 +212,7 @@ impl Place for Shown {
             let name = below.split(|b| *b == b'/').next().unwrap_or_default();
             let whole = &file[..start.len() + name.len()];
             let (node, count) = if name.len() == below.len() {
-                (self.tree.node(name, handle.clone()), 1)
+                (self.tree.node(name, handle.clone(), &built), 1)
             } else {
                 // All that lies in this directory is one entry.
                 let inside = [whole, b"/"].concat();

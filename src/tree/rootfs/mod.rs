@@ -8,12 +8,14 @@ mod blob;
 mod hidden;
 mod place;
 mod source;
+mod unpacked;
 
 use crate::error::{Error, Kind, Result};
-use crate::layers::merge::Rootfs;
+use crate::layers::merge::{Handle, Rootfs};
 use crate::layers::reader::Reader;
 use crate::layers::store::Store;
 use crate::node::pool::Pool;
+use crate::node::stable_hash;
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -22,7 +24,8 @@ use std::time::{Duration, Instant};
 
 pub use hidden::graft as hidden;
 pub use place::graft;
-pub use source::{Live, Whole, alone, unpacked};
+pub use source::{Whole, alone};
+pub use unpacked::{Live, unpacked};
 
 /// Root filesystems that are kept at hand.
 const KEPT: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
@@ -50,6 +53,10 @@ pub trait Source: Send + Sync + 'static {
     fn created(&self) -> Option<std::time::SystemTime>;
     /// What is told of a file of layer `layer` by the xattrs `user.ctrfs.*`.
     fn attribute(&self, layer: usize, name: &str) -> Result<Option<Vec<u8>>>;
+    /// The same of the root directory, which is the topmost layer's.
+    fn attribute_root(&self, _name: &str) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
     /// Whether its files cost disk space here, or only show again what stands elsewhere.
     fn is_again(&self) -> bool {
         false
@@ -61,6 +68,16 @@ pub struct Built {
     pub rootfs: Rootfs,
     /// By number from the base; none for a layer that is a directory on disk.
     pub readers: Vec<Option<Arc<Reader>>>,
+    /// Tells from which kinds of layers it was built: a handle is good in one of the same shape.
+    pub shape: u64,
+}
+
+impl Built {
+    pub fn new(rootfs: Rootfs, readers: Vec<Option<Arc<Reader>>>) -> Built {
+        let kinds: Vec<u8> = readers.iter().map(|reader| u8::from(reader.is_some())).collect();
+        let shape = stable_hash(&[&rootfs.len().to_le_bytes(), &kinds]);
+        Built { rootfs, readers, shape }
+    }
 }
 
 /// All root filesystems.
@@ -125,6 +142,39 @@ impl Roots {
         Err(Error::new(Kind::NotYet, "the layers are being read"))
     }
 
+    /// Whether all that it is made from is still there. If not, the next one who asks has it built again.
+    fn is_whole(&self, source: &dyn Source, built: &Arc<Built>) -> bool {
+        if built.rootfs.is_whole() {
+            return true;
+        }
+        let key = source.key();
+        let mut state = self.lock();
+        if state.built.peek(&key).is_some_and(|kept| Arc::ptr_eq(kept, built)) {
+            state.built.pop(&key);
+        }
+        false
+    }
+
+    /// Finds out what the identity of a file has to know of all of its layer; whoever asked is woken then.
+    fn settle(self: &Arc<Self>, source: &dyn Source, built: &Arc<Built>, handle: &Handle) {
+        let key = format!("links of {}", source.key());
+        if self.lock().building.insert(key.clone()) {
+            let (roots, built, handle) = (Arc::clone(self), Arc::clone(built), handle.clone());
+            self.builders.run(move || {
+                // As for building: a panic is a bug, and whoever waits must not wait for ever.
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| built.rootfs.settle(&handle)));
+                roots.lock().building.remove(&key);
+                roots.woken();
+            });
+        }
+    }
+
+    fn woken(&self) {
+        if let Some(wake) = self.wake.get() {
+            wake();
+        }
+    }
+
     /// Why the root filesystem of a source could not be built, when that was tried last.
     pub fn failure(&self, source: &dyn Source) -> Option<Error> {
         self.lock().failed.peek(&source.key()).map(|(error, _)| error.clone())
@@ -153,9 +203,7 @@ impl Roots {
         }
         state.building.remove(key);
         drop(state);
-        if let Some(wake) = self.wake.get() {
-            wake();
-        }
+        self.woken();
     }
 }
 

@@ -1,7 +1,7 @@
 //! A root filesystem as places of the tree.
 
 use super::{Built, Roots, Source};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::fail;
 use crate::layers::merge::{Attr as LayerAttr, Handle, Source as Bytes};
 use crate::layers::reader::{Member, Reader};
@@ -23,7 +23,7 @@ const INLINE: usize = 256 << 10;
 /// The root directory of what `source` gives, shown as `label`.
 pub fn graft(roots: &Arc<Roots>, source: Arc<dyn Source>, label: &'static str) -> Arc<dyn Place> {
     let tree = Tree::new(roots, source, false);
-    Arc::new(Shown { tree, handle: None, name: label.as_bytes().into() })
+    Arc::new(Shown { tree, up: None, found: None, name: label.as_bytes().into() })
 }
 
 /// A root filesystem, by what it is made from: it may not be built yet, or not be at hand any more.
@@ -37,9 +37,17 @@ pub(super) struct Tree {
 /// A file of a root filesystem.
 struct Shown {
     tree: Arc<Tree>,
+    /// The directory that it was found in; none for the root, and for a file that is shown by itself.
+    up: Option<Arc<Shown>>,
     /// `None` is the root: it can be stat'ed without building anything.
-    handle: Option<Handle>,
+    found: Option<At>,
     name: Box<[u8]>,
+}
+
+/// A file as it was found, and in what shape of its root filesystem.
+struct At {
+    handle: Handle,
+    shape: u64,
 }
 
 impl Tree {
@@ -54,6 +62,11 @@ impl Tree {
             wait::deadline()?;
         }
         self.roots.get(&self.source)
+    }
+
+    /// What answers a request whose root filesystem went away under it: it is built again.
+    fn missing<R>(&self) -> Result<R> {
+        self.built().and_then(|_| fail!(NotYet, "the layers are being read again"))
     }
 
     fn life(&self) -> Lifetime {
@@ -93,24 +106,58 @@ impl Tree {
         }
     }
 
-    pub(super) fn node(self: &Arc<Self>, name: &[u8], handle: Handle) -> Node {
-        Node::of(Arc::new(Shown { tree: Arc::clone(self), handle: Some(handle), name: name.into() }))
+    /// A file that was found by itself, not in a directory of the root filesystem.
+    pub(super) fn node(self: &Arc<Self>, name: &[u8], handle: Handle, built: &Built) -> Node {
+        let found = Some(At { handle, shape: built.shape });
+        Node::of(Arc::new(Shown { tree: Arc::clone(self), up: None, found, name: name.into() }))
     }
 }
 
 impl Shown {
-    fn with<R>(&self, f: impl FnOnce(&Built, &Handle) -> Result<R>) -> Result<R> {
+    /// Looks at the file in its root filesystem. What was found in a directory that containerd was just taking away is
+    /// not believed: it is found again where the layer is now.
+    fn with<R>(&self, f: impl FnOnce(&Arc<Built>, &Handle) -> Result<R>) -> Result<R> {
         let built = self.tree.built()?;
-        match &self.handle {
-            Some(handle) => f(&built, handle),
+        let answer = match &self.found {
             None => f(&built, &built.rootfs.root()),
+            Some(At { handle, shape }) if *shape == built.shape => f(&built, handle),
+            Some(_) => self.again(&built).and_then(|handle| f(&built, &handle)),
+        };
+        if self.tree.roots.is_whole(&*self.tree.source, &built) { answer } else { self.tree.missing() }
+    }
+
+    /// The file, found in a root filesystem that was built again from other kinds of layers.
+    fn again(&self, built: &Built) -> Result<Handle> {
+        let mut names = vec![&self.name[..]];
+        let mut at = self.up.as_ref();
+        while let Some(dir) = at {
+            names.push(if dir.found.is_some() { &dir.name } else { b"" });
+            at = dir.up.as_ref();
+        }
+        names.reverse();
+        if self.up.is_none() {
+            return fail!(Stale, "{}: its layer is read from elsewhere now", String::from_utf8_lossy(&self.name));
+        }
+        match built.rootfs.walk(&names.join(&b'/'))? {
+            Some((handle, _)) => Ok(handle),
+            None => fail!(NotFound, "{}: it is no longer there", String::from_utf8_lossy(&self.name)),
         }
     }
 
-    fn shown(&self, built: &Built, handle: &Handle) -> Result<Attr> {
+    fn entry(self: &Arc<Self>, built: &Built, name: &[u8], handle: Handle) -> Node {
+        let found = Some(At { handle, shape: built.shape });
+        let (tree, up) = (Arc::clone(&self.tree), Some(Arc::clone(self)));
+        Node::of(Arc::new(Shown { tree, up, found, name: name.into() }))
+    }
+
+    fn shown(&self, built: &Arc<Built>, handle: &Handle) -> Result<Attr> {
         let mut attr = self.tree.convert(&built.rootfs.attr(handle)?);
         if attr.kind != FileType::Directory {
-            let merge::Identity { layer, path } = built.rootfs.identity(handle)?;
+            let identity = built.rootfs.identity(handle);
+            if matches!(&identity, Err(e) if e.kind() == Kind::NotYet) {
+                self.tree.roots.settle(&*self.tree.source, built, handle);
+            }
+            let merge::Identity { layer, path } = identity?;
             attr.identity = Some(stable_hash(&[b"file", layer.as_bytes(), &path]));
         }
         Ok(attr)
@@ -119,7 +166,7 @@ impl Shown {
 
 impl Place for Shown {
     fn attr(&self, _: Seat) -> Result<Attr> {
-        if self.handle.is_none() {
+        if self.found.is_none() {
             // Never a reason to build it (DESIGN tenet 1).
             return Ok(self.tree.root_attr());
         }
@@ -131,17 +178,20 @@ impl Place for Shown {
     }
 
     fn lookup(self: Arc<Self>, name: &[u8]) -> Result<Option<Node>> {
-        let found = self.with(|built, handle| built.rootfs.lookup(handle, name))?;
-        Ok(found.map(|(handle, _)| self.tree.node(name, handle)))
+        self.with(|built, handle| {
+            let found = built.rootfs.lookup(handle, name)?;
+            Ok(found.map(|(handle, _)| self.entry(built, name, handle)))
+        })
     }
 
     fn list(self: Arc<Self>) -> Result<Vec<(Name, Node)>> {
-        let listed = self.with(|built, handle| built.rootfs.readdir(handle))?;
-        let entry = |(name, handle, _): merge::Named| {
-            let node = self.tree.node(&name, handle);
-            (Name::Owned(name), node)
-        };
-        Ok(listed.into_iter().map(entry).collect())
+        self.with(|built, handle| {
+            let entry = |(name, handle, _): merge::Named| {
+                let node = self.entry(built, &name, handle);
+                (Name::Owned(name), node)
+            };
+            Ok(built.rootfs.readdir(handle)?.into_iter().map(entry).collect())
+        })
     }
 
     fn target(&self, _: Seat) -> Result<Target> {
@@ -167,7 +217,7 @@ impl Place for Shown {
     }
 
     fn xattrs(&self, _: Seat) -> Result<Vec<(String, Vec<u8>)>> {
-        if self.handle.is_none() {
+        if self.found.is_none() {
             return Ok(Vec::new());
         }
         self.with(|built, handle| {
@@ -181,14 +231,14 @@ impl Place for Shown {
     }
 
     fn xattr(&self, _: Seat, name: &[u8]) -> Result<Option<Vec<u8>>> {
-        if self.handle.is_none() {
-            return Ok(None);
+        let told = std::str::from_utf8(name).ok().filter(|name| name.starts_with("user.ctrfs."));
+        if self.found.is_none() {
+            // The root is the topmost layer's, and has what containerd gives it: nothing. Nothing is built to say so.
+            return told.map_or(Ok(None), |told| self.tree.source.attribute_root(told));
         }
-        self.with(|built, handle| {
-            if let Some(told) = std::str::from_utf8(name).ok().filter(|name| name.starts_with("user.ctrfs.")) {
-                return self.tree.source.attribute(built.rootfs.layer_of(handle)?, told);
-            }
-            built.rootfs.xattr_get(handle, name)
+        self.with(|built, handle| match told {
+            Some(told) => self.tree.source.attribute(built.rootfs.layer_of(handle)?, told),
+            None => built.rootfs.xattr_get(handle, name),
         })
     }
 }

@@ -1,24 +1,19 @@
 //! What root filesystems are made from: an image's layers, one layer by itself, directories on this host.
 
 use super::blob::LayerBlob;
+use super::unpacked::{self, Place};
 use super::{Built, Source};
-use crate::containerd::{LayerRef, ManifestDoc, Mount, SnapshotKind};
+use crate::containerd::{LayerRef, ManifestDoc};
 use crate::error::{Error, Kind, Result};
 use crate::fail;
 use crate::layers::Blob;
 use crate::layers::decode::media;
-use crate::layers::dir::{DirLayer, DirOptions};
 use crate::layers::index::Index;
-use crate::layers::merge::{Chain, ChainLayer, Layer, Options, Rootfs, TarLayer};
+use crate::layers::merge::{Chain, ChainLayer, Rootfs, TarLayer, UnpackedLayer};
 use crate::layers::store::Store;
 use crate::tree::namespace::{Ns, links};
-use crate::wait;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-
-/// How far a search for a mounted descendant of a snapshot goes.
-const DEEPEST: usize = 128;
 
 /// Seconds and nanoseconds since 1970.
 fn since_1970(time: Option<SystemTime>) -> (i64, u32) {
@@ -34,7 +29,7 @@ fn patience() -> Result<std::time::Instant> {
 /// A layer, from its blob or from where it is unpacked.
 enum Given {
     Tar { blob: Arc<dyn Blob>, index: Arc<Index> },
-    Directory(Arc<dyn Layer>),
+    Directory { digest: String, place: Place },
 }
 
 /// All layers of a manifest, merged.
@@ -45,10 +40,14 @@ pub struct Whole {
 }
 
 impl Whole {
-    fn given(&self, store: &Store) -> Result<Vec<Given>> {
+    /// The layers, each from its directory where `places` has one, else from its blob.
+    fn given(&self, store: &Store, places: Vec<Option<Place>>) -> Result<Vec<Given>> {
         let mut blobs: Vec<Option<Arc<dyn Blob>>> = Vec::new();
-        for layer in &self.doc.layers {
-            let blob = LayerBlob::open(&self.ns.namespace, &layer.descriptor.digest)?;
+        for (layer, place) in self.doc.layers.iter().zip(&places) {
+            let blob = match place {
+                Some(_) => None,
+                None => LayerBlob::open(&self.ns.namespace, &layer.descriptor.digest)?,
+            };
             blobs.push(blob.map(|blob| Arc::new(blob) as Arc<dyn Blob>));
         }
         // All that have to be read are read at the same time; then each is waited for.
@@ -58,32 +57,27 @@ impl Whole {
             }
         }
         let mut given = Vec::new();
-        for (blob, layer) in blobs.into_iter().zip(&self.doc.layers) {
-            given.push(match blob {
-                Some(blob) => {
+        for ((blob, place), layer) in blobs.into_iter().zip(places).zip(&self.doc.layers) {
+            let digest = layer.descriptor.digest.to_string();
+            given.push(match (place, blob) {
+                (Some(place), _) => Given::Directory { digest, place },
+                (None, Some(blob)) => {
                     let index = store.index(&blob, &layer.descriptor.media_type, &patience)?;
                     check_diff_id(&index, layer)?;
                     Given::Tar { blob, index }
                 }
-                None => Given::Directory(self.directory(layer)?),
+                (None, None) => {
+                    let missing = "neither its blob nor a directory where it is unpacked is on this host";
+                    return fail!(NotLocal, "layer {digest}: {missing}");
+                }
             });
         }
         Ok(given)
     }
 
-    /// Where a layer whose blob is not here is unpacked.
-    fn directory(&self, layer: &LayerRef) -> Result<Arc<dyn Layer>> {
-        let digest = &layer.descriptor.digest;
-        if let Some(chain) = &layer.chain_id {
-            for snapshotter in self.ns.namespace.client().snapshotters()? {
-                let Some(found) = unpacked(&self.ns, &snapshotter, &chain.to_string())? else { continue };
-                if let Some(path) = found.layer() {
-                    let options = DirOptions { live: false, user_xattr: found.user_xattr };
-                    return Ok(Arc::new(DirLayer::open(path, &digest.to_string(), options)?));
-                }
-            }
-        }
-        fail!(NotLocal, "layer {digest}: neither its blob nor a directory where it is unpacked is on this host")
+    fn merged(&self, store: &Store, places: Vec<Option<Place>>) -> Result<Built> {
+        let chain = Chain { created: since_1970(self.created()), ..Chain::default() };
+        merged(store, self.given(store, places)?, |layers| chain.build(layers))
     }
 }
 
@@ -101,7 +95,7 @@ fn merged(store: &Store, given: Vec<Given>, build: impl FnOnce(&[ChainLayer<'_>]
     for layer in &given {
         entries.push(match layer {
             Given::Tar { index, .. } => index.entries().collect::<Result<Vec<_>>>()?,
-            Given::Directory(_) => Vec::new(),
+            Given::Directory { .. } => Vec::new(),
         });
     }
     let chain: Vec<ChainLayer<'_>> = given
@@ -109,15 +103,17 @@ fn merged(store: &Store, given: Vec<Given>, build: impl FnOnce(&[ChainLayer<'_>]
         .zip(&entries)
         .map(|(layer, entries)| match layer {
             Given::Tar { blob, .. } => ChainLayer::Tar(TarLayer { digest: blob.digest(), entries }),
-            Given::Directory(layer) => ChainLayer::Ready(Arc::clone(layer)),
+            Given::Directory { digest, place: Place { path, user_xattr } } => {
+                ChainLayer::Unpacked(UnpackedLayer { digest, path, user_xattr: *user_xattr })
+            }
         })
         .collect();
     let rootfs = build(&chain)?;
     let reader = |layer: &Given| match layer {
         Given::Tar { blob, index } => Some(Arc::new(store.reader(Arc::clone(blob), index))),
-        Given::Directory(_) => None,
+        Given::Directory { .. } => None,
     };
-    Ok(Built { rootfs, readers: given.iter().map(reader).collect() })
+    Ok(Built::new(rootfs, given.iter().map(reader).collect()))
 }
 
 impl Source for Whole {
@@ -126,8 +122,17 @@ impl Source for Whole {
     }
 
     fn build(&self, store: &Store) -> Result<Built> {
-        let chain = Chain { created: since_1970(self.created()), ..Chain::default() };
-        merged(store, self.given(store)?, |layers| chain.build(layers))
+        let places = unpacked::chain(&self.ns, &self.doc.layers)?;
+        let some = places.iter().any(Option::is_some);
+        let all = places.iter().all(Option::is_some);
+        match self.merged(store, places) {
+            // What overlayfs refuses and the native snapshotter takes is told by the archives alone (LAYERS.md 0.2).
+            Err(refusal) if some && !all && refusal.kind() == Kind::Corrupt => {
+                let blobs = self.merged(store, vec![None; self.doc.layers.len()]);
+                blobs.map_err(|error| if error.kind() == Kind::NotLocal { refusal } else { error })
+            }
+            built => built,
+        }
     }
 
     fn created(&self) -> Option<SystemTime> {
@@ -138,8 +143,13 @@ impl Source for Whole {
         let Some(layer) = self.doc.layers.get(layer) else { return Ok(None) };
         attribute(&self.ns, layer, name)
     }
+
+    fn attribute_root(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        self.attribute(self.doc.layers.len().saturating_sub(1), name)
+    }
 }
 
+/// What `user.ctrfs.*` tells of a file of a layer.
 fn attribute(ns: &Ns, layer: &LayerRef, name: &str) -> Result<Option<Vec<u8>>> {
     let text = match name {
         "user.ctrfs.layer" => layer.descriptor.digest.to_string(),
@@ -199,139 +209,11 @@ impl Source for Alone {
         attribute(&self.ns, &self.layer, name)
     }
 
+    fn attribute_root(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        attribute(&self.ns, &self.layer, name)
+    }
+
     fn is_again(&self) -> bool {
         true
-    }
-}
-
-/// Where a snapshot's files are on this host.
-#[derive(Debug, Clone)]
-pub struct Unpacked {
-    /// The directories that make it up, top first.
-    pub directories: Vec<PathBuf>,
-    /// Whether the first of them can change.
-    pub live: bool,
-    /// overlayfs's marks are `user.overlay.*`.
-    pub user_xattr: bool,
-    /// The one directory holds what lies below as well, as the native snapshotter does it.
-    pub merged: bool,
-}
-
-impl Unpacked {
-    /// The directory of the topmost layer alone. One that is merged is none: it does not say what its layer removed.
-    pub fn layer(&self) -> Option<&PathBuf> {
-        self.directories.first().filter(|_| !self.merged)
-    }
-}
-
-/// Where a snapshot's files are, as its mounts or those of a descendant tell: nothing is mounted, and nothing made.
-/// `None` if no mount tells, or if the snapshotter keeps no directories.
-pub fn unpacked(ns: &Ns, snapshotter: &Arc<str>, key: &str) -> Result<Option<Unpacked>> {
-    let Some(record) = ns.namespace.snapshot(snapshotter, key)? else { return Ok(None) };
-    if record.kind != SnapshotKind::Committed {
-        let mounts = ns.namespace.snapshot_mounts(snapshotter, key)?;
-        return Ok(directories(&mounts));
-    }
-    // A committed snapshot has no mounts, but one that stands on it lists its directory, below its own.
-    let children = links::children(ns, snapshotter)?;
-    let mut level: Vec<Arc<str>> = vec![Arc::clone(&record.name)];
-    for depth in 1..=DEEPEST {
-        let next: Vec<Arc<str>> = level.iter().flat_map(|key| children.get(key).cloned().unwrap_or_default()).collect();
-        for child in &next {
-            let Some(user) = ns.namespace.snapshot(snapshotter, child)? else { continue };
-            if user.kind == SnapshotKind::Committed {
-                continue;
-            }
-            // It may go at any moment: then the next one is asked.
-            let Ok(Some(found)) = or_waits(ns.namespace.snapshot_mounts(snapshotter, child).map(|m| directories(&m)))?
-            else {
-                continue;
-            };
-            // A view shows its parent and nothing of its own.
-            let own = if user.kind == SnapshotKind::View { depth - 1 } else { depth };
-            let directories: Vec<PathBuf> = found.directories.iter().skip(own).cloned().collect();
-            if !directories.is_empty() {
-                // Below overlayfs, only a snapshot without a parent is mounted by a bind.
-                let merged = found.merged && !record.parent.is_empty();
-                return Ok(Some(Unpacked { directories, live: false, merged, ..found }));
-            }
-        }
-        if next.is_empty() {
-            return Ok(None);
-        }
-        level = next;
-    }
-    Ok(None)
-}
-
-/// Passes on that a thread must not wait, and keeps every other failure.
-fn or_waits<T>(result: Result<T>) -> Result<Result<T>> {
-    if wait::would_wait(&result) { result.map(Ok) } else { Ok(result) }
-}
-
-/// The directories behind mounts of overlayfs or bind mounts.
-fn directories(mounts: &[Mount]) -> Option<Unpacked> {
-    let [mount] = mounts else { return None };
-    match mount.kind.as_str() {
-        "bind" | "rbind" => {
-            let live = !mount.options.iter().any(|option| option == "ro");
-            Some(Unpacked { directories: vec![PathBuf::from(&mount.source)], live, user_xattr: false, merged: true })
-        }
-        "overlay" => {
-            let option = |name: &str| mount.options.iter().find_map(|option| option.strip_prefix(name));
-            let upper = option("upperdir=");
-            let lower = option("lowerdir=")?;
-            let directories = upper.into_iter().chain(lower.split(':')).map(PathBuf::from).collect();
-            let user_xattr = mount.options.iter().any(|option| option == "userxattr");
-            Some(Unpacked { directories, live: upper.is_some(), user_xattr, merged: false })
-        }
-        _ => None,
-    }
-}
-
-/// A snapshot as it is now, from its directories.
-pub struct Live {
-    /// Names it: snapshotter, key and creation.
-    pub name: String,
-    pub found: Unpacked,
-    pub created: Option<SystemTime>,
-}
-
-impl Live {
-    /// Its layers, top first.
-    pub fn layers(&self) -> Result<Vec<Arc<dyn Layer>>> {
-        let mut layers: Vec<Arc<dyn Layer>> = Vec::new();
-        for (number, path) in self.found.directories.iter().enumerate() {
-            let options = DirOptions { live: number == 0 && self.found.live, user_xattr: self.found.user_xattr };
-            // The directory of a committed layer is the same thing in every snapshot that stands on it.
-            let id = if options.live { format!("live {}", self.name) } else { path.display().to_string() };
-            layers.push(Arc::new(DirLayer::open(path, &id, options)?));
-        }
-        Ok(layers)
-    }
-}
-
-impl Source for Live {
-    fn key(&self) -> String {
-        format!("snapshot {}", self.name)
-    }
-
-    fn build(&self, _: &Store) -> Result<Built> {
-        let layers = self.layers()?;
-        let readers = layers.iter().map(|_| None).collect();
-        let options = Options { root_mtime: None, overlay: layers.len() > 1 };
-        Ok(Built { rootfs: Rootfs::new(layers, options)?, readers })
-    }
-
-    fn is_live(&self) -> bool {
-        self.found.live
-    }
-
-    fn created(&self) -> Option<SystemTime> {
-        self.created
-    }
-
-    fn attribute(&self, _: usize, _: &str) -> Result<Option<Vec<u8>>> {
-        Ok(None)
     }
 }

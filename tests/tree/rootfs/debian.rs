@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::common::oci::Layout;
-use crate::common::{images, sh};
+use crate::common::{Mount, images, sh};
 use serde_json::Value;
 
 /// The demo image as a layout on disk.
@@ -36,15 +36,26 @@ fn archives() -> Vec<Vec<u8>> {
 fn golden(world: &World) {
     let since = start();
     let image = world.debian();
-    let right = reference(world, image);
-    assert!(right.files.len() > 500, "only {} files", right.files.len());
-    right.assert_shown(&read(&world.mount().at_path(&world.path(&format!("images/{image}/rootfs")))), since);
+    // Of the blobs, for nothing tells yet where they are unpacked.
+    let blobs = read(&world.mount().at_path(&world.path(&format!("images/{image}/rootfs"))));
+    let mut compressed = Vec::new();
     for (name, pack) in [("zstd", Layer::zstd as fn(Vec<u8>) -> Layer), ("plain", Layer::plain)] {
         let mut layout = Layout::new();
         let layers: Vec<Layer> = archives().into_iter().map(pack).collect();
         let manifest = layout.image(&images::host(), &layers);
         layout.store(&world.containerd, &world.namespace, &format!("docker.io/library/{name}:1"), &manifest);
-        right.assert_shown(&shown(world, &manifest), since);
+        compressed.push(shown(world, &manifest));
+    }
+    let right = reference(world, image);
+    assert!(right.files.len() > 500, "only {} files", right.files.len());
+    for ours in [&blobs].into_iter().chain(&compressed) {
+        right.assert_shown(ours, since);
+    }
+    // And of the directories, which are known now: of all three images, for their chain is one.
+    let mount = Mount::new(&world.containerd, &[]);
+    for image in [image, "docker.io/library/zstd:1", "docker.io/library/plain:1"] {
+        let unpacked = read(&mount.at_path(&world.path(&format!("images/{image}/rootfs"))));
+        blobs.assert_shown(&unpacked, NEVER);
     }
 }
 

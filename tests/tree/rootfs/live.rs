@@ -45,7 +45,7 @@ fn as_mounted(world: &World) {
     let right = read(&world.containerd.dir.join(mounted));
     let ours = read(&world.mount().at_path(&world.path(&format!("containers/{id}/rootfs"))));
     // Times are those of the upper directory: all of them agree, also the root's.
-    right.assert_shown(&ours, (i64::MAX, 0));
+    right.assert_shown(&ours, NEVER);
 }
 
 /// `changes` are lines as `docker diff` has them.

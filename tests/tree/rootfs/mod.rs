@@ -8,7 +8,7 @@ mod nasty;
 mod restart;
 mod sources;
 
-use crate::common::compare::{File, Time, Tree};
+use crate::common::compare::{File, NEVER, Time, Tree};
 use crate::common::oci::Layer;
 use crate::common::{World, mount, oci};
 use crate::support::tarball;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::common::oci::{LAYER, Layout};
-use crate::common::{Version, images};
+use crate::common::{Mount, Version, images};
 use crate::support::nasty::{self, Case};
 use crate::support::tarball::{d, f, tar};
 use serde_json::Value;
@@ -87,16 +87,23 @@ fn blob(tar: Vec<u8>, pack: fn(Vec<u8>) -> Layer, change: fn(&mut Vec<u8>)) -> L
     layer
 }
 
-/// What is wrong with what ctrfs makes of an image, if anything is.
-fn complaint(world: &World, layout: &Layout, odd: &Odd, since: Time) -> Option<String> {
+/// What is wrong with what ctrfs makes of an image, if anything is: of its blobs, and then of what containerd unpacked.
+fn complaint(world: &World, unpacked: &Mount, layout: &Layout, odd: &Odd, since: Time) -> Option<String> {
     let image = format!("docker.io/nasty/c:{}", odd.name);
+    let rootfs = world.path(&format!("manifests/{}/rootfs", oci::hex_of(&odd.manifest)));
+    let blobs = Tree::read(&world.mount().at_path(&rootfs));
     // Where overlayfs refuses and native does not, native is shown.
     let right = ctr_mount(world, &image, &[])
         .or_else(|error| native(world, layout, odd).map_err(|native| format!("{error}; native: {native}")));
-    let path = rootfs_path(world, &odd.manifest);
-    match (right, Tree::read(&path)) {
-        (Ok(right), Ok(ours)) => {
-            let lines = Tree::read(&right.0).unwrap().differences(&ours, since);
+    match (right, blobs) {
+        (Ok(right), Ok(blobs)) => {
+            let right = Tree::read(&right.0).unwrap();
+            let mut lines = right.differences(&blobs, since);
+            match Tree::read(&unpacked.at_path(&rootfs)) {
+                // Directories that a layer implies have the same time in both.
+                Ok(unpacked) => lines.extend(blobs.differences(&unpacked, NEVER)),
+                Err(error) => lines.push(format!("what is unpacked is refused: {error}")),
+            }
             (!lines.is_empty()).then(|| lines.join("\n    "))
         }
         (Ok(_), Err(error)) => Some(format!("refused: {error}; {}", why(world, odd))),
@@ -171,6 +178,7 @@ fn odd_layers(world: &World) {
     let named: Vec<(String, Value)> = odds.iter().map(|odd| (odd.name.clone(), odd.manifest.clone())).collect();
     layout.save_all(&named, &file);
     world.ctr(&["images", "import", "--no-unpack", "--base-name", "docker.io/nasty/c", file.to_str().unwrap()]);
+    let unpacked = &Mount::new(&world.containerd, &[]);
     world.mount();
     let found = Mutex::new(Vec::new());
     let (wrong, layout) = (&found, &layout);
@@ -178,7 +186,7 @@ fn odd_layers(world: &World) {
         for part in odds.chunks(odds.len().div_ceil(3)) {
             scope.spawn(move || {
                 for odd in part {
-                    let what = catch_unwind(AssertUnwindSafe(|| complaint(world, layout, odd, since)));
+                    let what = catch_unwind(AssertUnwindSafe(|| complaint(world, unpacked, layout, odd, since)));
                     if let Some(what) = what.unwrap_or_else(|_| Some("a panic, see above".into())) {
                         wrong.lock().unwrap().push(format!("{}:\n    {what}", odd.name));
                     }

@@ -4,6 +4,7 @@ use super::*;
 use crate::common::{Mount, oci::Layout};
 use crate::common::{Version, eventually, images};
 use crate::support::tarball::{c, d, f, h, member, s, tar};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
 /// An image with most of what a file system can have, in three layers, that can run.
@@ -68,6 +69,72 @@ fn discarded_blobs(world: &World) {
     world.ctr(&["tasks", "kill", "-s", "SIGKILL", &id]);
 }
 
+/// Everything of a tree with what tells its files: the directory, its inode numbers, and where each file came from.
+fn known(mount: &Mount, world: &World, manifest: &serde_json::Value) -> (Tree, Vec<(Vec<u8>, u64, String)>) {
+    let path = mount.at_path(&world.path(&format!("manifests/{}/rootfs", oci::hex_of(manifest))));
+    let tree = read(&path);
+    let file = |name: &Vec<u8>| {
+        let file = path.join(std::str::from_utf8(name).unwrap().trim_start_matches('/'));
+        let inode = std::fs::symlink_metadata(&file).unwrap().ino();
+        // The kernel has no user.* of links and devices.
+        let layer = match std::fs::symlink_metadata(&file).unwrap().file_type() {
+            kind if kind.is_file() || kind.is_dir() => {
+                let below = file.strip_prefix(&mount.path).unwrap().to_str().unwrap().to_owned();
+                mount.xattr(&below, "user.ctrfs.layer").unwrap()
+            }
+            _ => String::new(),
+        };
+        (name.clone(), inode, layer)
+    };
+    let files = tree.files.keys().map(file).collect();
+    (tree, files)
+}
+
+/// Where a layer is unpacked, its directory is read and not its blob; and nothing that can be seen is another.
+fn directories_win(world: &World) {
+    let (manifest, digests) = rich(world);
+    let (blobs, inodes) = known(world.mount(), world, &manifest);
+    assert!(blobs.files.contains_key(&b"/implied/dir/file"[..]));
+    let reference = ctr_mount(world, RICH, &[]).unwrap();
+    // Content stores are shared by namespaces, and other tests use the base.
+    for digest in &digests[1..] {
+        let file = std::fs::File::options().write(true).open(blob_file(world, digest)).unwrap();
+        file.write_all_at(&vec![0; file.metadata().unwrap().len() as usize], 0).unwrap();
+    }
+    let mount = Mount::new(&world.containerd, &[]);
+    let (directories, same) = known(&mount, world, &manifest);
+    // Also the times of directories that were made by unpacking.
+    blobs.assert_shown(&directories, NEVER);
+    assert_eq!(same, inodes);
+    drop(reference);
+}
+
+/// Snapshots may go at any moment. What was looked at goes on from the blobs.
+fn directories_go(world: &World) {
+    let (manifest, _) = rich(world);
+    let (blobs, inodes) = known(world.mount(), world, &manifest);
+    let reference = ctr_mount(world, RICH, &[]).unwrap();
+    let mount = Mount::new(&world.containerd, &[]);
+    let root = mount.at_path(&world.path(&format!("manifests/{}/rootfs", oci::hex_of(&manifest))));
+    assert_eq!(std::fs::read_to_string(root.join("opt/x")).unwrap(), "replaced");
+    let held = std::fs::File::open(root.join("opaque/above")).unwrap();
+    drop(reference);
+    let mut names = world.containerd.rpc().snapshots(&world.namespace, "overlayfs");
+    while let Some(at) = (0..names.len()).find(|at| !names.iter().any(|child| child.parent == names[*at].name)) {
+        let leaf = names.remove(at);
+        let done = world.containerd.try_ctr(&world.namespace, &["snapshots", "rm", &leaf.name]);
+        // The garbage collector, which each removal calls, may be first.
+        assert!(done.code == Some(0) || done.err.contains("not exist") || done.err.contains("not found"), "{done:?}");
+    }
+    // What was not looked at before, what was, and what is open.
+    let (after, same) = known(&mount, world, &manifest);
+    blobs.assert_shown(&after, NEVER);
+    assert_eq!(same, inodes);
+    let mut byte = [0];
+    held.read_exact_at(&mut byte, 0).unwrap();
+    assert_eq!(&byte, b"a");
+}
+
 /// The native snapshotter's directories hold what lies below as well. They are no layers: what a layer removed is not
 /// to be seen in them, and must not come back.
 fn native_directories(world: &World) {
@@ -130,4 +197,4 @@ fn layer_alone(world: &World) {
     assert_eq!(world.read(&format!("{}/opt/x", path(1))), "x");
 }
 
-crate::each_version!(discarded_blobs, native_directories, snapshots, layer_alone);
+crate::each_version!(discarded_blobs, directories_win, directories_go, native_directories, snapshots, layer_alone);
