@@ -90,6 +90,8 @@ pub struct Options {
     pub read_only: bool,
     pub allow_other: bool,
     pub allow_containers: bool,
+    /// `rmdir`, `rm` and `mv` delete and rename objects.
+    pub allow_delete: bool,
 }
 
 /// Options that mount(8), fstab and systemd put there for themselves or that say what is so anyway.
@@ -119,9 +121,13 @@ impl Options {
                 "ro" => options.read_only = true,
                 "allow_other" => options.allow_other = true,
                 "allow_containers" => options.allow_containers = true,
+                "allow_delete" => options.allow_delete = true,
                 _ if IGNORED.contains(&word) || word.starts_with("x-") => {}
                 _ => {
-                    return fail!(Invalid, "-o {word}: no such option; there are ro, allow_other, allow_containers");
+                    return fail!(
+                        Invalid,
+                        "-o {word}: no such option; there are ro, allow_other, allow_containers, allow_delete"
+                    );
                 }
             }
         }

@@ -100,16 +100,6 @@ fn serve(
     });
     let roots = Arc::new(tree::rootfs::Roots::new(&arguments.cache()));
     let table = table(arguments, &client, &daemon, &roots)?;
-    // SAFETY: these two have no preconditions and cannot fail.
-    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
-    let policy = Policy {
-        uid,
-        gid,
-        mounted: daemon.started,
-        guarded: options.allow_other && !options.allow_containers,
-        read_only: options.read_only,
-        timeout: arguments.timeout,
-    };
     let shared = Arc::new(Shared {
         table,
         handles: Handles::default(),
@@ -117,8 +107,9 @@ fn serve(
         parked: Parked::default(),
         journal: Arc::clone(&daemon.journal),
         counters: Arc::clone(&daemon.counters),
-        policy,
+        policy: policy(arguments, options, daemon.started),
         modes: Default::default(),
+        writes: Default::default(),
     });
     gauge(&daemon, &shared);
     let waiters = shared.parked.clone();
@@ -137,6 +128,20 @@ fn serve(
     // A helper that died, a detach that was lazy: whatever is left of the mount goes with us.
     attached.detach();
     ended.map_err(|e| Error::from(e).context("the connection to the kernel"))
+}
+
+fn policy(arguments: &Arguments, options: Options, mounted: SystemTime) -> Policy {
+    // SAFETY: these two have no preconditions and cannot fail.
+    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    Policy {
+        uid,
+        gid,
+        mounted,
+        guarded: options.allow_other && !options.allow_containers,
+        read_only: options.read_only,
+        allow_delete: options.allow_delete,
+        timeout: arguments.timeout,
+    }
 }
 
 /// What the mounting user should know, a line each.
@@ -198,10 +203,11 @@ fn start(
     config.acl = acl;
     config.n_threads = Some(READERS);
     config.clone_fd = true;
+    let notices = std::fs::File::from(device.try_clone()?);
     let session = Session::from_fd(Mounted(Arc::clone(shared)), device, acl, config)?;
     attached.read_ahead();
     let session = session.spawn()?;
-    invalidate::spawn(client.changes(), Arc::clone(shared), session.notifier(), tree::tag::of)?;
+    invalidate::spawn(client.changes(), Arc::clone(shared), session.notifier(), notices, tree::tag::of)?;
     let waiters = shared.parked.clone();
     client.events(None).on_append(Box::new(move || waiters.wake()));
     Ok(session)

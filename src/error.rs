@@ -113,6 +113,9 @@ impl Kind {
     }
 }
 
+/// How many characters of a command are shown with its failure.
+const SHOWN: usize = 400;
+
 /// A failure: its kind, a sentence that names the object, the cause and the remedy, and what caused it.
 /// Cheap to clone, so that one failed build can be told to everybody who waited for it.
 #[derive(Clone)]
@@ -122,12 +125,14 @@ struct Inner {
     kind: Kind,
     message: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// The command that failed, and the byte of it that is at fault, where one is.
+    place: Option<(String, Option<usize>)>,
 }
 
 impl Error {
     /// A failure of `kind`, told by `message`.
     pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error(Arc::new(Inner { kind, message: message.into(), source: None }))
+        Error(Arc::new(Inner { kind, message: message.into(), source: None, place: None }))
     }
 
     /// The same with the error that caused it.
@@ -136,7 +141,7 @@ impl Error {
         message: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Error {
-        Error(Arc::new(Inner { kind, message: message.into(), source: Some(source.into()) }))
+        Error(Arc::new(Inner { kind, message: message.into(), source: Some(source.into()), place: None }))
     }
 
     /// The kind, for code that decides by it.
@@ -152,7 +157,41 @@ impl Error {
     /// The same failure with words before its sentence that say what was being done.
     pub fn context(self, what: impl fmt::Display) -> Error {
         let message = format!("{what}: {}", self.0.message);
-        Error(Arc::new(Inner { kind: self.0.kind, message, source: Some(Box::new(self)) }))
+        let place = self.0.place.clone();
+        Error(Arc::new(Inner { kind: self.0.kind, message, source: Some(Box::new(self)), place }))
+    }
+
+    /// The same failure, of the command `line`, whose byte `at` is at fault.
+    pub fn at(self, line: &str, at: usize) -> Error {
+        let place = Some((line.to_owned(), Some(at)));
+        Error(Arc::new(Inner {
+            kind: self.0.kind,
+            message: self.0.message.clone(),
+            source: Some(Box::new(self)),
+            place,
+        }))
+    }
+
+    /// The same failure, of the verb `verb` in the command `line`.
+    pub fn about(self, line: &str, verb: &str) -> Error {
+        let message = format!("{verb}: {}", self.0.message);
+        let place = Some((line.to_owned(), self.0.place.as_ref().and_then(|(_, at)| *at)));
+        Error(Arc::new(Inner { kind: self.0.kind, message, source: Some(Box::new(self)), place }))
+    }
+
+    /// The command that failed, with a line below it that points at the word at fault: two lines, or one where no
+    /// word is.
+    pub fn place(&self) -> Option<String> {
+        let (line, at) = self.0.place.as_ref()?;
+        // Of a long line, what stands around the fault.
+        let fault = line.char_indices().take_while(|(n, _)| at.is_some_and(|at| *n < at)).count();
+        let skipped = fault.saturating_sub(SHOWN / 2);
+        let shown = line.chars().skip(skipped).take(SHOWN);
+        let shown: String = shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
+        Some(match at {
+            Some(_) => format!("{shown}\n{}^", " ".repeat(fault - skipped)),
+            None => shown,
+        })
     }
 }
 

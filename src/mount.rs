@@ -24,8 +24,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+mod change;
+mod command;
 mod pending;
-mod refuse;
 mod reply;
 mod shared;
 pub mod through;
@@ -45,6 +46,8 @@ pub struct Policy {
     pub guarded: bool,
     /// Nothing can be changed.
     pub read_only: bool,
+    /// `rmdir`, `rm` and `mv` delete and rename objects (DESIGN 4).
+    pub allow_delete: bool,
     /// The longest that a request may take.
     pub timeout: Duration,
 }
@@ -62,6 +65,7 @@ pub struct Shared {
     pub counters: Arc<Counters>,
     pub policy: Policy,
     pub modes: through::Modes,
+    pub writes: command::Writes,
 }
 
 /// As long as anybody asks.
@@ -125,6 +129,12 @@ fn ttl(life: Lifetime) -> Duration {
     }
 }
 
+/// The part of a text that a reader asks for.
+fn part(text: &[u8], offset: u64, size: usize) -> &[u8] {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
+    &text[start..start.saturating_add(size).min(text.len())]
+}
+
 impl Filesystem for Mounted {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
         let wanted = InitFlags::FUSE_DO_READDIRPLUS
@@ -150,7 +160,7 @@ impl Filesystem for Mounted {
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let ask = Ask { entry: Some(name.into()), ..self.ask(request, Op::lookup, "lookup", parent) };
         let name = name.as_bytes().to_vec();
-        let work = move |fs: &Shared| match fs.table.find(parent.0, &name)? {
+        let work = move |fs: &Shared| match fs.table.find_free(parent.0, &name, |ino| fs.writes.is_taken(ino))? {
             Some(found) => Ok(found),
             None => crate::fail!(NotFound, "no such entry"),
         };
@@ -183,12 +193,11 @@ impl Filesystem for Mounted {
         let ask = self.ask(request, Op::open, "open", ino);
         let caller = ask.caller.clone();
         let work = move |fs: &Shared| fs.open(&caller, ino.0, flags);
-        self.serve(ask, reply, work, move |fs, reply: ReplyOpen, (opened, flags)| {
-            let number = FileHandle(fs.handles.insert(Handle::File(opened)));
-            if let Some(handle) = fs.handles.get(number.0)
-                && let Handle::File(opened) = &*handle
-            {
-                fs.modes.answer(reply, ino.0, number, opened, flags);
+        self.serve(ask, reply, work, move |fs, reply: ReplyOpen, (handle, flags)| {
+            let number = FileHandle(fs.handles.insert(handle));
+            match fs.handles.get(number.0).as_deref() {
+                Some(Handle::File(opened)) => fs.modes.answer(reply, ino.0, number, opened, flags),
+                _ => reply.opened(number, flags),
             }
         });
     }
@@ -211,9 +220,12 @@ impl Filesystem for Mounted {
             Err(error) => return reply.refuse(error.errno()),
         };
         match &*file {
-            Handle::File(Opened::Text { bytes, .. }) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-                reply.data(&bytes[start..start.saturating_add(size).min(bytes.len())]);
+            Handle::File(Opened::Text { bytes, .. }) => reply.data(part(bytes, offset, size)),
+            Handle::Written(written) => reply.data(part(&written.text, offset, size)),
+            Handle::File(Opened::Outcome) => {
+                let path = self.0.table.path(ino.0);
+                let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+                reply.data(part(&self.0.journal.last(directory), offset, size));
             }
             Handle::File(Opened::Content(content) | Opened::Changing(content)) => {
                 let content = Arc::clone(content);
@@ -242,7 +254,7 @@ impl Filesystem for Mounted {
 
     fn release(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         number: FileHandle,
         _: OpenFlags,
@@ -250,13 +262,32 @@ impl Filesystem for Mounted {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        self.0.counters.count(Op::release);
-        if let Some(handle) = self.0.handles.remove(number.0)
-            && let Handle::File(opened) = &*handle
-        {
-            self.0.modes.released(ino.0, opened);
+        let ask = self.ask(request, Op::release, "close", ino);
+        match self.0.handles.remove(number.0).as_deref() {
+            Some(Handle::File(opened)) => self.0.modes.released(ino.0, opened),
+            Some(Handle::Written(written)) => self.0.close_writer(ask, written),
+            _ => {}
         }
         reply.ok();
+    }
+
+    fn write(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        number: FileHandle,
+        offset: u64,
+        bytes: &[u8],
+        _: fuser::WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: fuser::ReplyWrite,
+    ) {
+        let ask = self.ask(request, Op::write, "write", ino);
+        match self.0.handle(number) {
+            Ok(file) => self.0.write(ask, reply, &file, offset, bytes),
+            Err(error) => reply.refuse(error.errno()),
+        }
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -354,5 +385,5 @@ impl Filesystem for Mounted {
         }
     }
 
-    refuse::changes!();
+    change::changes!();
 }

@@ -41,12 +41,22 @@ impl Shared {
         }
     }
 
-    pub(super) fn open(&self, caller: &Caller, ino: u64, flags: OpenFlags) -> Result<(Opened, FopenFlags)> {
+    pub(super) fn open(&self, caller: &Caller, ino: u64, flags: OpenFlags) -> Result<(Handle, FopenFlags)> {
         let node = self.table.node(ino)?;
+        let owner = caller.uid == 0 || caller.uid == self.policy.uid;
+        let direct = FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH;
+        // The kernel would let a reader with these flags write into the file that backs it.
         if flags.acc_mode() != OpenAccMode::O_RDONLY || flags.0 & (libc::O_TRUNC | libc::O_APPEND) != 0 {
-            return Err(self.unchangeable("files of this tree are read and not written"));
+            if self.policy.read_only {
+                return Err(self.unchangeable(""));
+            }
+            if !owner {
+                return fail!(Access, "only the owner of the mount and root change anything");
+            }
+            let reads = flags.acc_mode() != OpenAccMode::O_WRONLY;
+            return Ok((self.open_writer(ino, &node, reads)?, direct));
         }
-        if self.policy.guarded && caller.uid != 0 && caller.uid != self.policy.uid && node.attr()?.private {
+        if self.policy.guarded && !owner && node.attr()?.private {
             return fail!(Access, "only the owner of the mount reads this; -o allow_containers widens it");
         }
         let opened = node.place.open(node.seat)?;
@@ -54,7 +64,6 @@ impl Shared {
             content.prepare()?;
         }
         let cached = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
-        let direct = FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH;
         let flags = match &opened {
             Opened::Content(_) => cached,
             Opened::Text { bytes, live } => {
@@ -63,9 +72,9 @@ impl Shared {
                 }
                 direct
             }
-            Opened::Changing(_) | Opened::Log(_) | Opened::Follow(_) => direct,
+            Opened::Changing(_) | Opened::Log(_) | Opened::Follow(_) | Opened::Outcome => direct,
         };
-        Ok((opened, flags))
+        Ok((Handle::File(opened), flags))
     }
 
     pub(super) fn unchangeable(&self, why: &str) -> Error {

@@ -1,6 +1,7 @@
 //! A table bound to an object: the [`Place`] that all directories of `tree/` are.
 
 use super::handle::Opened;
+use super::verb::Control;
 use super::*;
 use crate::error::{Error, Kind};
 use crate::fail;
@@ -57,6 +58,31 @@ pub struct Each<P: 'static, C: 'static> {
     pub find: fn(&P, &str) -> Result<Option<C>>,
     /// What a member is.
     pub member: Member<C>,
+}
+
+/// A family of which `mkdir` makes a new member.
+pub struct Made<P: 'static, C: 'static> {
+    pub family: Each<P, C>,
+    /// Makes the member of this encoded name.
+    pub make: fn(&P, &str) -> Result<()>,
+}
+
+impl<P: Sync + 'static, C: Object> Family<P> for Made<P, C> {
+    fn list(&self, parent: &P) -> Result<Vec<(Name, Node)>> {
+        self.family.list(parent)
+    }
+
+    fn find(&self, parent: &P, name: &str) -> Result<Option<Node>> {
+        self.family.find(parent, name)
+    }
+
+    fn make(&self, parent: &P, name: &str) -> Result<()> {
+        (self.make)(parent, name)
+    }
+
+    fn describe(&self, doc: &mut doc::Writer) {
+        self.family.describe(doc);
+    }
 }
 
 impl<P: 'static, C: Object> Each<P, C> {
@@ -121,6 +147,13 @@ impl<T: Object> Bound<T> {
         row.map(Some).ok_or_else(|| Error::new(Kind::NotFound, "no such row"))
     }
 
+    /// Whether the labels of the object are xattrs of this: of its own directory or file, and of no part of it. A link
+    /// has none: the kernel keeps `user.*` for files and directories (xattr(7)).
+    fn has_labels(&self, seat: Seat) -> Result<bool> {
+        let own = seat == Seat::Itself && !matches!(self.shape, Shape::Part(_));
+        Ok(own && !matches!(self.row(seat)?, Some(Row { what: What::Link(_), .. })))
+    }
+
     /// The node of row `n`, if the row applies; a leaf that turns out to be absent says so when it is stat'ed.
     fn entry(self: &Arc<Self>, n: usize) -> Result<Option<Node>> {
         let row = &self.rows[n];
@@ -169,6 +202,9 @@ impl<T: Object> Bound<T> {
                 },
                 None => return self.absent(row),
             },
+            What::Control(_) => taking(modified, 0o644),
+            What::Outcome => Attr { attr_life: Lifetime::Never, ..text(handle::UNKNOWN_SIZE) },
+            What::Sink(_) => Attr { size: 0, ..taking(modified, 0o200) },
             What::Link(f) => match f(&self.object)? {
                 Some(target) => {
                     let size = if let Target::Verbatim(bytes) = &target { bytes.len() } else { 0 };
@@ -180,6 +216,17 @@ impl<T: Object> Bound<T> {
         };
         attr.private = row.private;
         Ok(attr)
+    }
+}
+
+/// The attributes of a file that is written to. Its size is that of other files whose size nobody knows: a reader of a
+/// file without any may not read at all.
+fn taking(modified: Option<SystemTime>, perm: u16) -> Attr {
+    Attr {
+        attr_life: Lifetime::Never,
+        name_life: Lifetime::Never,
+        takes: true,
+        ..Attr::new(FileType::Regular, perm, handle::UNKNOWN_SIZE as u64, modified)
     }
 }
 
@@ -274,17 +321,68 @@ impl<T: Object> Place for Bound<T> {
             What::Bytes(f) => f(&self.object)?.map(Opened::Content),
             What::Log(f) => f(&self.object)?.map(Opened::Log),
             What::Follow(f) => f(&self.object)?.map(|stream| stream.follow()).transpose()?.map(Opened::follow),
+            What::Control(verbs) => Some(Opened::live(verb::Bound { object: self.object.clone(), verbs }.help()?)),
+            What::Outcome => Some(Opened::Outcome),
+            What::Sink(_) => Some(Opened::text(Vec::new())),
             _ => None,
         };
         opened.map_or_else(|| self.absent(row), Ok)
     }
 
-    fn xattrs(&self, seat: Seat) -> Result<Vec<(String, Vec<u8>)>> {
-        if seat != Seat::Itself || matches!(self.shape, Shape::Part(_)) {
-            return Ok(Vec::new());
+    fn writer(&self, seat: Seat) -> Result<Writer> {
+        match self.row(seat)? {
+            Some(Row { what: What::Control(verbs), .. }) => {
+                Ok(Writer::Control(Arc::new(verb::Bound { object: self.object.clone(), verbs })))
+            }
+            Some(row @ Row { what: What::Sink(f), .. }) => match f(&self.object)? {
+                Some(sink) => Ok(Writer::Sink(sink)),
+                None => self.absent(row),
+            },
+            _ => fail!(Policy, "{}: files of this tree are read and not written", self.object.component()),
         }
-        // A link has none: the kernel keeps `user.*` for files and directories (xattr(7)).
-        if matches!(self.row(seat)?, Some(Row { what: What::Link(_), .. })) {
+    }
+
+    fn make(self: Arc<Self>, name: &[u8]) -> Result<()> {
+        let Ok(text) = std::str::from_utf8(name) else { return fail!(Invalid, "a name is UTF-8") };
+        if self.clone().lookup(name)?.is_some() {
+            return fail!(Exists, "{text}: is there already");
+        }
+        let family =
+            self.rows.iter().find_map(|row| if let What::Each(family) = row.what { Some(family) } else { None });
+        match family {
+            Some(family) => family.make(&self.object, text),
+            None => fail!(Policy, "{text}: {NOT_BY_NAME}"),
+        }
+    }
+
+    fn delete(&self, seat: Seat) -> Result<()> {
+        match (seat, self.shape) {
+            (Seat::Itself, Shape::Object | Shape::File) => self.object.delete(),
+            _ => fail!(Policy, "{}: {NOT_BY_NAME}", String::from_utf8_lossy(&self.name(seat))),
+        }
+    }
+
+    fn rename(&self, seat: Seat, name: &[u8]) -> Result<()> {
+        match (seat, self.shape, std::str::from_utf8(name)) {
+            (Seat::Itself, Shape::Object, Ok(name)) => self.object.rename(name),
+            _ => fail!(Policy, "{}: {NOT_BY_NAME}", String::from_utf8_lossy(&self.name(seat))),
+        }
+    }
+
+    fn set_xattr(&self, seat: Seat, name: &[u8], value: Option<&[u8]>) -> Result<()> {
+        let key = std::str::from_utf8(name).ok().and_then(|name| name.strip_prefix("user.label."));
+        let value = value.map(std::str::from_utf8).transpose();
+        match (key, value) {
+            (Some(key), Ok(value)) if self.has_labels(seat)? => self.object.set_label(key, value),
+            (Some(_), Err(_)) => fail!(Invalid, "the value of a label is UTF-8"),
+            _ => {
+                fail!(Policy, "{}: only labels are set, as user.label.<key> of what has them", self.object.component())
+            }
+        }
+    }
+
+    fn xattrs(&self, seat: Seat) -> Result<Vec<(String, Vec<u8>)>> {
+        if !self.has_labels(seat)? {
             return Ok(Vec::new());
         }
         let labels = self.object.labels()?;

@@ -15,7 +15,7 @@ macro_rules! operations {
 
 operations!(
     lookup, forget, getattr, setattr, readlink, open, read, write, release, opendir, readdir, releasedir, statfs,
-    getxattr, listxattr, poll, refused,
+    getxattr, listxattr, poll, changed,
 );
 
 /// One counter an operation, and two for how requests were answered.

@@ -38,9 +38,23 @@ impl Writer {
         }
         self.text.push('\n');
         for row in rows {
+            if let What::Control(verbs) = row.what {
+                self.text.push_str("| written to `ctl` | what it does |\n|---|---|\n");
+                super::verb::describe(verbs, self);
+                self.text.push('\n');
+            }
+        }
+        for row in rows {
             self.below(row);
         }
         self.above.pop();
+    }
+
+    /// One verb of a control file.
+    pub fn verb(&mut self, name: &str, args: &str, doc: &str) {
+        let usage = format!("{name} {args}").replace('|', "\\|");
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.text, "| `{}` | {doc} |", usage.trim_end());
     }
 
     fn below<T: 'static>(&mut self, row: &Row<T>) {
@@ -66,6 +80,9 @@ fn kind<T>(what: &What<T>) -> &'static str {
         What::Bytes(_) => "bytes",
         What::Log(_) => "grows",
         What::Follow(_) => "waits",
+        What::Control(_) => "control",
+        What::Outcome => "text",
+        What::Sink(_) => "takes a stream",
         What::Link(_) => "link",
         What::Dir(_) | What::Via(_) => "directory",
         What::Merge(_) => "files",

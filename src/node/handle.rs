@@ -2,7 +2,9 @@
 //! its reader, except the ones that are made to grow.
 
 use super::inode::Found;
-use super::{Content, Follower, Name, Stream};
+use super::verb::Control;
+use super::{Content, Follower, Name, Sink, Stream};
+use crate::error::Error;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +22,8 @@ pub enum Opened {
     Changing(Arc<dyn Content>),
     /// A file that grows.
     Log(Arc<dyn Stream>),
+    /// What came of the last command in the same directory: the mount knows.
+    Outcome,
     /// A reader that waits at the end. It belongs to the handle, for it remembers what the reader lost.
     Follow(Arc<Mutex<Box<dyn Follower>>>),
 }
@@ -38,6 +42,29 @@ impl Opened {
     }
 }
 
+/// A file that is open for writing.
+pub struct Written {
+    /// What a reader of the same handle sees.
+    pub text: Vec<u8>,
+    pub slot: Mutex<Slot>,
+}
+
+/// What is behind a file that is open for writing, and how it is now.
+pub enum Slot {
+    /// A control file.
+    Control(Arc<dyn Control>),
+    /// The same, of which a later line of a write failed: the next write hears of it.
+    Failing(Arc<dyn Control>, Error),
+    /// A command failed: what follows it is not carried out.
+    Failed,
+    /// What takes a stream.
+    Sink(Box<dyn Sink>),
+    /// A write is being carried out.
+    Busy,
+    /// A stream that failed, or that is closed while a write is still being carried out.
+    Closed,
+}
+
 /// One entry of an open directory.
 pub struct Listed {
     pub name: Name,
@@ -47,6 +74,8 @@ pub struct Listed {
 /// What a handle is.
 pub enum Handle {
     File(Opened),
+    /// A file that is written to.
+    Written(Written),
     /// A directory: its entries, once they were asked for from the beginning.
     Directory(Mutex<Option<Arc<Vec<Listed>>>>),
 }

@@ -117,6 +117,16 @@ impl Table {
         self.found(parent, name, node)
     }
 
+    /// The same, where a file that is written to gets the first number of its own that is not `taken`.
+    pub fn find_free(&self, parent: u64, name: &[u8], taken: impl Fn(u64) -> bool) -> Result<Option<Found>> {
+        let Some(mut found) = self.find(parent, name)? else { return Ok(None) };
+        while found.attr.takes && taken(found.ino) {
+            found.attr.incarnation += 1;
+            found.ino = self.number(parent, name, &found.attr);
+        }
+        Ok(Some(found))
+    }
+
     fn found(&self, parent: u64, name: &[u8], node: Node) -> Result<Option<Found>> {
         let attr = match node.attr() {
             Err(e) if e.kind() == Kind::NotFound => return Ok(None),

@@ -26,30 +26,61 @@ struct Line {
     operation: &'static str,
     errno: i32,
     message: String,
+    /// The command, and where in it the fault is.
+    place: Option<String>,
     /// How often the same failure came in a row: a crawler must not push everything else out.
     times: u64,
 }
 
-/// A ring of failures.
-#[derive(Default)]
-pub struct Journal(Mutex<VecDeque<Line>>);
+/// A ring of failures, and what came of the last command of each directory.
+pub struct Journal {
+    lines: Mutex<VecDeque<Line>>,
+    outcomes: Mutex<lru::LruCache<String, String>>,
+}
+
+impl Default for Journal {
+    fn default() -> Journal {
+        let kept = const { std::num::NonZeroUsize::new(KEPT).expect("not zero") };
+        Journal { lines: Mutex::default(), outcomes: Mutex::new(lru::LruCache::new(kept)) }
+    }
+}
 
 impl Journal {
     fn lock(&self) -> MutexGuard<'_, VecDeque<Line>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what came of a command that was written in the directory at `path`.
+    pub fn outcome(&self, path: &str, result: &crate::error::Result<()>) {
+        let text = match result {
+            Ok(()) => return drop(self.last_of(|outcomes| outcomes.pop(path))),
+            Err(error) => {
+                let place = error.place().map_or(String::new(), |place| format!("{place}\n"));
+                format!("{}: {}\n{place}", sentence(error), errno_text(error.errno()))
+            }
+        };
+        self.last_of(|outcomes| outcomes.put(path.to_owned(), text));
+    }
+
+    /// `ok`, or why the last command that was written in the directory at `path` failed.
+    pub fn last(&self, path: &str) -> Vec<u8> {
+        let last = self.last_of(|outcomes| outcomes.get(path).cloned());
+        last.unwrap_or_else(|| "ok\n".into()).into_bytes()
+    }
+
+    fn last_of<R>(&self, f: impl FnOnce(&mut lru::LruCache<String, String>) -> R) -> R {
+        f(&mut self.outcomes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Notes that `operation` on `path` failed.
     pub fn note(&self, caller: Caller, operation: &'static str, path: String, error: &Error) {
         tracing::debug!(uid = caller.uid, pid = caller.pid, operation, path, %error, "refused");
-        let mut message = error.to_string().replace('\n', "\\n");
-        if message.len() > LONGEST {
-            let cut = (0..=LONGEST).rev().find(|n| message.is_char_boundary(*n)).unwrap_or(0);
-            message.truncate(cut);
-        }
+        let message = sentence(error);
+        let place = error.place();
         let mut lines = self.lock();
         if let Some(last) = lines.back_mut()
             && (&last.path, &last.message, last.caller.pid) == (&path, &message, caller.pid)
+            && last.place == place
         {
             last.times += 1;
             last.time = SystemTime::now();
@@ -59,7 +90,7 @@ impl Journal {
             lines.pop_front();
         }
         let errno = error.errno();
-        lines.push_back(Line { time: SystemTime::now(), caller, path, operation, errno, message, times: 1 });
+        lines.push_back(Line { time: SystemTime::now(), caller, path, operation, errno, message, place, times: 1 });
     }
 
     /// All of it, a line each, the oldest first.
@@ -91,11 +122,26 @@ impl Journal {
     }
 }
 
+/// The sentence of a failure, on one line and not too long.
+fn sentence(error: &Error) -> String {
+    let mut message = error.to_string().replace('\n', "\\n");
+    if message.len() > LONGEST {
+        let cut = (0..=LONGEST).rev().find(|n| message.is_char_boundary(*n)).unwrap_or(0);
+        message.truncate(cut);
+    }
+    message
+}
+
+/// What strerror(3) says.
+fn errno_text(errno: i32) -> String {
+    let name = std::io::Error::from_raw_os_error(errno).to_string();
+    name.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
 impl Line {
     fn write(&self, text: &mut String) {
         let time = jiff::Timestamp::try_from(self.time).unwrap_or_default();
-        let name = std::io::Error::from_raw_os_error(self.errno).to_string();
-        let name = name.split(" (os error").next().unwrap_or_default();
+        let name = errno_text(self.errno);
         let Caller { uid, pid } = self.caller;
         let again = if self.times > 1 { format!(" (×{})", self.times) } else { String::new() };
         // Writing to a String cannot fail.
@@ -104,6 +150,9 @@ impl Line {
             "{time:.3} uid={uid} pid={pid} {} /{}: {}: {name}{again}",
             self.operation, self.path, self.message
         );
+        for line in self.place.iter().flat_map(|place| place.lines()) {
+            let _ = writeln!(text, "    {line}");
+        }
     }
 }
 

@@ -7,7 +7,9 @@
 //!
 //! - [`row`]: constructors of rows;
 //! - [`bind`]: a table and an object become a [`Place`], which is all that the mount sees;
+//! - [`file`]: what stands behind a file;
 //! - [`inode`]: numbers for places, and what the kernel knows of them;
+//! - [`verb`]: what can be done to an object; [`command`]: the words that say so;
 //! - [`handle`]: what is open, and what was pinned when it was opened;
 //! - [`parked`]: requests that wait, and die with their caller;
 //! - [`pool`]: the threads that may wait;
@@ -15,23 +17,26 @@
 //! - [`doc`]: the reference of the tree, written from the tables.
 
 pub mod bind;
+pub mod command;
 pub mod counters;
 pub mod doc;
+mod file;
 pub mod handle;
 pub mod inode;
 pub mod journal;
 pub mod parked;
 pub mod pool;
 pub mod row;
+pub mod verb;
 pub mod way;
 
 use crate::error::Result;
 use std::borrow::Cow;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use bind::{Each, Member, One};
+pub use file::{Content, Followed, Follower, Sink, Stream, Writer};
 
 /// A directory: what it is for, and its rows.
 pub struct Dir<T: 'static> {
@@ -75,6 +80,12 @@ pub enum What<T: 'static> {
     Log(Make<T, Arc<dyn Stream>>),
     /// The same as a file in which a read at the end waits. Never listed.
     Follow(Make<T, Arc<dyn Stream>>),
+    /// A control file: one command a line, carried out in `write()`; what is read are the verbs.
+    Control(&'static verb::Verbs<T>),
+    /// `ok`, or why the last command that was written in this directory failed.
+    Outcome,
+    /// A file that takes a stream. Opened for reading it is at its end.
+    Sink(Make<T, Box<dyn Sink>>),
     /// A symbolic link.
     Link(Make<T, Target>),
     /// A directory over the same object.
@@ -123,6 +134,22 @@ pub trait Object: Clone + Send + Sync + 'static {
     fn lifetime(&self) -> Lifetime {
         Lifetime::Second
     }
+    /// Sets a label, or takes it away.
+    fn set_label(&self, _key: &str, _value: Option<&str>) -> Result<()> {
+        crate::fail!(Policy, "{}: has no labels that can be set", self.component())
+    }
+    /// Deletes it, as `rmdir` or `rm` under `-o allow_delete` asks.
+    fn delete(&self) -> Result<()> {
+        crate::fail!(
+            Policy,
+            "{}: is not deleted by name; where it has a `ctl`, that says what can be done",
+            self.component()
+        )
+    }
+    /// Gives it the name that is encoded as `component`, within its directory, as `mv` under `-o allow_delete` asks.
+    fn rename(&self, _component: &str) -> Result<()> {
+        crate::fail!(Policy, "{}: is not renamed by name", self.component())
+    }
 }
 
 /// How long the kernel may keep a name or an attribute (DESIGN 5.1).
@@ -136,66 +163,6 @@ pub enum Lifetime {
     Ever,
 }
 
-/// Immutable bytes.
-pub trait Content: Send + Sync {
-    /// Their number.
-    fn size(&self) -> u64;
-    /// The bytes from `offset`, `length` of them or all that are left. Never fewer: what is missing is an error.
-    fn read(&self, offset: u64, length: usize) -> Result<Cow<'_, [u8]>>;
-    /// When they were written.
-    fn modified(&self) -> Option<SystemTime> {
-        None
-    }
-    /// What the same bytes are known by wherever they stand: part of the inode number, instead of the path.
-    fn identity(&self) -> Option<u64> {
-        None
-    }
-    /// Whether they only show again what stands elsewhere: then they cost nothing.
-    fn is_again(&self) -> bool {
-        false
-    }
-    /// Called when it is opened, before anything is read: what can fail fails here, where it says most.
-    fn prepare(&self) -> Result<()> {
-        Ok(())
-    }
-    /// A file of this host that holds the same bytes and that nobody changes: the kernel may read it by itself.
-    fn backing(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-}
-
-/// A file that grows. Offsets count from where the file of the name begins now; an open handle keeps its own.
-pub trait Stream: Send + Sync {
-    /// Tells this file from the one that had the name before it was cut (DESIGN 3): part of the inode number.
-    fn generation(&self) -> u64;
-    /// When it grew last.
-    fn modified(&self) -> Option<SystemTime>;
-    /// Bytes that the file of this generation holds.
-    fn size(&self) -> u64;
-    /// The bytes at `offset` of this generation, empty at its end.
-    fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>>;
-    /// A reader that begins where this generation begins and is not held back by its end.
-    fn follow(&self) -> Result<Box<dyn Follower>>;
-}
-
-/// One reader of a stream that waits at its end. Called from one place at a time.
-pub trait Follower: Send {
-    /// The bytes at `offset` of this reader's stream: whole records, as many as fit, at least one if any is there.
-    fn read(&mut self, offset: u64, length: usize) -> Result<Followed>;
-    /// Whether a read where the last one ended would be answered at once.
-    fn ready(&self) -> bool;
-}
-
-/// What a follower got.
-pub enum Followed {
-    /// Bytes.
-    Bytes(Vec<u8>),
-    /// Nothing yet: wait.
-    Nothing,
-    /// Nothing ever again: end of file.
-    End,
-}
-
 /// What an object of type `P` leads to where that is one object or none. [`One`] is the implementation.
 pub trait Relation<P: 'static>: Sync {
     /// The node of that object, under the name of the row.
@@ -204,12 +171,19 @@ pub trait Relation<P: 'static>: Sync {
     fn describe(&self, doc: &mut doc::Writer);
 }
 
+/// Why a change by name is refused.
+pub const NOT_BY_NAME: &str = "nothing is made, changed or removed by name here; `ctl` says what can be done";
+
 /// What an object of type `P` leads to where that is many. [`Each`] is the implementation.
 pub trait Family<P: 'static>: Sync {
     /// The members' nodes, with their names.
     fn list(&self, parent: &P) -> Result<Vec<(Name, Node)>>;
     /// The member of this name.
     fn find(&self, parent: &P, name: &str) -> Result<Option<Node>>;
+    /// Makes a member of this name, as `mkdir` asks.
+    fn make(&self, _parent: &P, name: &str) -> Result<()> {
+        crate::fail!(Policy, "{name}: {NOT_BY_NAME}")
+    }
     /// Writes the reference of what a member is.
     fn describe(&self, doc: &mut doc::Writer);
 }
@@ -238,6 +212,26 @@ pub trait Place: Send + Sync {
     fn xattr(&self, seat: Seat, name: &[u8]) -> Result<Option<Vec<u8>>> {
         let listed = self.xattrs(seat)?.into_iter().find(|(key, _)| key.as_bytes() == name);
         Ok(listed.map(|(_, value)| value))
+    }
+    /// Opens a file for writing.
+    fn writer(&self, _seat: Seat) -> Result<Writer> {
+        crate::fail!(Policy, "files of this tree are read and not written")
+    }
+    /// Makes an entry of this name, as `mkdir` asks.
+    fn make(self: Arc<Self>, name: &[u8]) -> Result<()> {
+        crate::fail!(Policy, "{}: {NOT_BY_NAME}", String::from_utf8_lossy(name))
+    }
+    /// Deletes the object that this is, as `rmdir` or `rm` asks.
+    fn delete(&self, seat: Seat) -> Result<()> {
+        crate::fail!(Policy, "{}: {NOT_BY_NAME}", String::from_utf8_lossy(&self.name(seat)))
+    }
+    /// Gives the object that this is another name in its directory.
+    fn rename(&self, seat: Seat, _name: &[u8]) -> Result<()> {
+        crate::fail!(Policy, "{}: {NOT_BY_NAME}", String::from_utf8_lossy(&self.name(seat)))
+    }
+    /// Sets an extended attribute, or takes it away.
+    fn set_xattr(&self, seat: Seat, _name: &[u8], _value: Option<&[u8]>) -> Result<()> {
+        crate::fail!(Policy, "{}: its extended attributes cannot be set", String::from_utf8_lossy(&self.name(seat)))
     }
     /// What change notices call it.
     fn tag(&self) -> Option<u64> {
@@ -321,6 +315,9 @@ pub struct Attr {
     pub private: bool,
     /// Part of the inode number, where a successor of the same name must have another.
     pub incarnation: u64,
+    /// A file that is written to: every writer gets an inode of its own, because the kernel lets only one write to an
+    /// inode at a time, and a command may take long.
+    pub takes: bool,
     /// An inode number that does not depend on the path: for files that stand at several places (DESIGN 3).
     pub identity: Option<u64>,
 }
@@ -341,6 +338,7 @@ impl Attr {
             name_life: Lifetime::Second,
             private: false,
             incarnation: 0,
+            takes: false,
             identity: None,
         }
     }

@@ -23,6 +23,25 @@ pub trait Waiter: Send {
     fn attempt(&mut self) -> bool;
     /// Answers with a failure.
     fn give_up(self: Box<Self>, error: Error);
+    /// The signals of its caller that end the wait, as a mask like those of proc(5).
+    fn minds(&self) -> u64 {
+        !unheard()
+    }
+}
+
+/// The bit of a signal in the masks of proc(5).
+const fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
+/// Signals that mean nothing to whoever waits: a shell whose child ended, a terminal that changed its size.
+const fn unheard() -> u64 {
+    bit(libc::SIGCHLD) | bit(libc::SIGWINCH) | bit(libc::SIGURG) | bit(libc::SIGCONT)
+}
+
+/// Signals that only stop: a command goes on while its writer is stopped.
+pub const fn stopping() -> u64 {
+    unheard() | bit(libc::SIGTSTP) | bit(libc::SIGSTOP) | bit(libc::SIGTTIN) | bit(libc::SIGTTOU)
 }
 
 struct Entry {
@@ -160,7 +179,7 @@ impl Shared {
 fn interrupt(entries: Vec<Entry>) -> Vec<Entry> {
     let (stay, go): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|entry| match entry.caller {
         0 => entry.since.elapsed() < UNSEEN,
-        caller => !has_signal(caller),
+        caller => !has_signal(caller, entry.waiter.minds()),
     });
     for entry in go {
         entry.waiter.give_up(Error::new(Kind::Interrupted, "the caller has a signal to handle"));
@@ -168,15 +187,15 @@ fn interrupt(entries: Vec<Entry>) -> Vec<Entry> {
     stay
 }
 
-/// Whether the thread has a pending signal that it does not block, or is gone (`SigPnd`, `ShdPnd` and `SigBlk` of
-/// proc(5); ignored signals never become pending).
-fn has_signal(thread: u32) -> bool {
+/// Whether the thread has a pending signal that it does not block and that the waiter minds, or is gone (`SigPnd`,
+/// `ShdPnd` and `SigBlk` of proc(5); ignored signals never become pending).
+fn has_signal(thread: u32, minds: u64) -> bool {
     let Ok(status) = std::fs::read_to_string(format!("/proc/{thread}/status")) else { return true };
     let mask = |field: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(field));
         line.and_then(|value| u64::from_str_radix(value.trim(), 16).ok()).unwrap_or(0)
     };
-    (mask("SigPnd:") | mask("ShdPnd:")) & !mask("SigBlk:") != 0
+    (mask("SigPnd:") | mask("ShdPnd:")) & !mask("SigBlk:") & minds != 0
 }
 
 #[cfg(test)]

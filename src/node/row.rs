@@ -1,6 +1,7 @@
 //! Constructors of rows: a table reads as data with them.
 
-use super::{Content, Dir, Family, Make, Place, Relation, Row, Stream, Target, What};
+use super::verb::Verbs;
+use super::{Content, Dir, Family, Make, Place, Relation, Row, Sink, Stream, Target, What};
 use crate::error::Result;
 use std::sync::Arc;
 
@@ -33,6 +34,18 @@ pub const fn follow<T>(name: &'static str, doc: &'static str, f: Make<T, Arc<dyn
     let mut row = make(name, doc, What::Follow(f));
     row.listed = false;
     row
+}
+/// The control file of an object.
+pub const fn ctl<T>(verbs: &'static Verbs<T>) -> Row<T> {
+    private(make("ctl", "What can be done: one command a line, carried out as it is written.", What::Control(verbs)))
+}
+/// What came of the last command.
+pub const fn outcome<T>() -> Row<T> {
+    private(make("error", "`ok`, or why the last command written here failed.", What::Outcome))
+}
+/// A file that takes a stream.
+pub const fn sink<T>(name: &'static str, doc: &'static str, f: Make<T, Box<dyn Sink>>) -> Row<T> {
+    private(make(name, doc, What::Sink(f)))
 }
 /// A symbolic link.
 pub const fn link<T>(name: &'static str, doc: &'static str, f: Make<T, Target>) -> Row<T> {

@@ -13,6 +13,7 @@ mod text;
 
 use crate::containerd::Client;
 use crate::error::Result;
+use crate::node::bind::Made;
 use crate::node::row::{dir, each, follow, log, text};
 use crate::node::{Dir, Each, Followed, Follower, Member, Node, Object, Stream, Target, bind};
 use serde_json::json;
@@ -32,12 +33,20 @@ pub struct Shared {
     pub links: namespace::links::Links,
     pub layouts: namespace::images::oci::Layouts,
     pub roots: Arc<rootfs::Roots>,
+    pub jobs: crate::run::jobs::Jobs,
 }
 
 /// The node of the root.
 pub fn root(client: Client, daemon: Arc<status::Daemon>, roots: Arc<rootfs::Roots>) -> Node {
     bind::root(
-        Root(Arc::new(Shared { client, daemon, links: Default::default(), layouts: Default::default(), roots })),
+        Root(Arc::new(Shared {
+            client,
+            daemon,
+            links: Default::default(),
+            layouts: Default::default(),
+            roots,
+            jobs: Default::default(),
+        })),
         &ROOT,
     )
 }
@@ -52,7 +61,7 @@ const HEAD: &str = "\
 
 Written by `ctrfs --tree` from the tables that serve the tree; a test holds this page against them. *text*: rendered
 from memory, its size is true. *live text*: fetched when it is opened. *bytes*: immutable, byte for byte. *grows*: ends
-where it ends now. *waits*: a read at its end waits; found by name, never listed. *private*: only for the owner of the
+where it ends now. *waits*: a read at its end waits; found by name, never listed. *control*: takes commands, one a line. *private*: only for the owner of the
 mount, under `allow_other` too. What does not apply, or is not on this host, is absent.
 
 ";
@@ -105,7 +114,10 @@ static NAMESPACES: Dir<Root> = Dir {
     rows: &[each(
         "<namespace>",
         "A namespace: nothing in it is seen from another one.",
-        &Each { list: namespaces, find: find_namespace, member: Member::Dir(&namespace::NAMESPACE) },
+        &Made {
+            family: Each { list: namespaces, find: find_namespace, member: Member::Dir(&namespace::NAMESPACE) },
+            make: |root, name| root.0.client.create_namespace(name, &Default::default()),
+        },
     )],
 };
 

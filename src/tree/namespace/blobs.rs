@@ -76,6 +76,9 @@ impl Object for Blob {
         let info = self.ns.namespace.blob(&self.digest)?;
         Ok(info.map(|info| text::pairs(&info.labels)).unwrap_or_default())
     }
+    fn set_label(&self, key: &str, value: Option<&str>) -> Result<()> {
+        self.ns.namespace.label_blob(&self.digest, &super::verbs::one_label(key, value))
+    }
 }
 
 fn algorithms(ns: &Ns) -> Result<Vec<Algorithm>> {

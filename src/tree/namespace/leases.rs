@@ -1,9 +1,10 @@
 //! `/namespaces/<namespace>/leases/<id>/`: what keeps garbage collection away from what.
 
-use super::{Ns, blobs, ingests, snapshots};
+use super::{Ns, blobs, ingests, snapshots, verbs};
 use crate::containerd::{Digest, LeaseRecord, LeaseResource};
 use crate::error::{Error, Kind, Result};
-use crate::node::row::{dir, each, live, text};
+use crate::node::row::{ctl, dir, each, live, outcome, text};
+use crate::node::verb::{Verbs, verb};
 use crate::node::{Dir, Each, Member, Object, Row, Target};
 use crate::tree::name;
 use crate::tree::text::{self as write, field};
@@ -30,8 +31,30 @@ static LEASE: Dir<Lease> = Dir {
             Ok(Some(format!("TYPE\tID\n{lines}").into_bytes()))
         }),
         dir("resources", &RESOURCES),
+        ctl(&VERBS),
+        outcome(),
     ],
 };
+
+static VERBS: Verbs<Lease> = Verbs::new(&[&[
+    verb(
+        "add",
+        "TYPE ID",
+        "Lets it hold what has this type (content, snapshots/<snapshotter>, …) and id.",
+        |lease: &Lease, command| lease.ns.namespace.add_to_lease(&lease.id, &verbs::leases::resource(command)?),
+    ),
+    verb("remove", "TYPE ID", "Lets it hold that no longer.", |lease: &Lease, command| {
+        lease.ns.namespace.remove_from_lease(&lease.id, &verbs::leases::resource(command)?)
+    }),
+    verb("delete", "[--sync]", "Deletes it; what nothing else holds is collected.", |lease: &Lease, command| {
+        let delete: verbs::leases::Delete = command.parse()?;
+        match delete.ids.as_slice() {
+            [] => lease.ns.namespace.delete_lease(&lease.id, delete.sync),
+            [id, ..] => crate::fail!(Invalid, "{id}: this is the ctl of one lease"),
+        }
+    })
+    .or(&["rm", "del"]),
+]]);
 
 static RESOURCES: Dir<Lease> = Dir {
     doc: "Links to what the lease holds, as `<type>:<id>`, as far as it is here.",
@@ -88,6 +111,10 @@ impl Object for Lease {
     }
     fn labels(&self) -> Result<Vec<(String, String)>> {
         Ok(write::pairs(&self.record()?.labels))
+    }
+    fn delete(&self) -> Result<()> {
+        self.record()?;
+        self.ns.namespace.delete_lease(&self.id, false)
     }
 }
 

@@ -4,6 +4,7 @@ pub mod blobs;
 pub mod containers;
 pub mod images;
 pub mod ingests;
+pub mod jobs;
 pub mod layer;
 pub mod leases;
 pub mod links;
@@ -12,11 +13,12 @@ pub mod pods;
 pub mod sandboxes;
 pub mod snapshots;
 pub mod tables;
+pub mod verbs;
 
 use super::{Shared, tag, text};
 use crate::containerd::Namespace;
 use crate::error::Result;
-use crate::node::row::{dir, follow, log, private, text as text_row, when};
+use crate::node::row::{ctl, dir, follow, log, outcome, private, text as text_row, when};
 use crate::node::{Dir, Object};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -51,11 +53,19 @@ impl Object for Ns {
     fn tag(&self) -> Option<u64> {
         Some(tag::namespace(self.name()))
     }
+    fn set_label(&self, key: &str, value: Option<&str>) -> Result<()> {
+        self.namespace.label(&verbs::one_label(key, value))
+    }
+    fn delete(&self) -> Result<()> {
+        self.namespace.remove()
+    }
 }
 
 pub static NAMESPACE: Dir<Ns> = Dir {
     doc: "A namespace. Each label is also an xattr `user.label.<key>` of the directory.",
     rows: &[
+        ctl(&verbs::VERBS),
+        outcome(),
         text_row("labels", "Its labels, `key=value` a line.", |ns| text::labels(&ns.namespace.labels()?)),
         log("events", "The events of this namespace, one JSON object a line.", |ns| {
             super::events(ns.namespace.client(), Some(ns.name()))
@@ -76,5 +86,6 @@ pub static NAMESPACE: Dir<Ns> = Dir {
         when(pods::any, dir("pods", &pods::NAMESPACES)),
         when(|ns| ns.namespace.client().has_sandboxes(), dir("sandboxes", &sandboxes::SANDBOXES)),
         dir("leases", &leases::LEASES),
+        private(dir("jobs", &jobs::JOBS)),
     ],
 };

@@ -1,9 +1,10 @@
 //! `/namespaces/<namespace>/snapshots/<snapshotter>/<key>/`: file systems, as layers upon layers.
 
-use super::{Ns, containers, links};
-use crate::containerd::SnapshotRecord;
+use super::{Ns, containers, links, verbs};
+use crate::containerd::{SnapshotKind, SnapshotRecord};
 use crate::error::{Error, Kind, Result};
-use crate::node::row::{dir, each, graft, link as link_row, live as live_row, private, text, when};
+use crate::node::row::{ctl, dir, each, graft, link as link_row, live as live_row, outcome, private, text, when};
+use crate::node::verb::{Verbs, verb};
 use crate::node::{Dir, Each, Member, Object, Place, Row, Target};
 use crate::tree::name::{self, Decoded};
 use crate::tree::text::{self as write, Text, line};
@@ -49,7 +50,7 @@ static SNAPSHOT: Dir<Snapshot> = Dir {
             },
         ),
         when(
-            |snapshot| Ok(snapshot.record()?.kind != crate::containerd::SnapshotKind::Committed),
+            |snapshot| Ok(snapshot.record()?.kind != SnapshotKind::Committed),
             private(live_row("mounts.json", "How to mount it (`ctr snapshots mounts`).", |snapshot| {
                 let mounts = snapshot.ns.namespace.snapshot_mounts(&snapshot.snapshotter, &snapshot.key)?;
                 write::json(&json!(mounts))
@@ -60,8 +61,23 @@ static SNAPSHOT: Dir<Snapshot> = Dir {
         }),
         dir("children", &CHILDREN),
         dir("containers", &WRITERS),
+        ctl(&VERBS),
+        outcome(),
     ],
 };
+
+static VERBS: Verbs<Snapshot> = Verbs::new(&[&[
+    verbs::label(),
+    verb("commit", "NAME", "Makes it the committed snapshot NAME.", |snapshot: &Snapshot, command| {
+        verbs::snapshots::commit(&snapshot.ns, &snapshot.snapshotter, &snapshot.key, command)
+    })
+    .when(|snapshot| Ok(snapshot.record()?.kind == SnapshotKind::Active)),
+    verb("delete", "", "Deletes it, if no container and no snapshot stands on it.", |snapshot: &Snapshot, command| {
+        command.bare()?;
+        snapshot.delete()
+    })
+    .or(&["rm", "remove"]),
+]]);
 
 static CHILDREN: Dir<Snapshot> = Dir {
     doc: "Links to the snapshots that stand on this one: while there are any, it cannot be removed.",
@@ -138,6 +154,14 @@ impl Object for Snapshot {
     }
     fn tag(&self) -> Option<u64> {
         Some(tag::snapshot(self.ns.name(), &self.key))
+    }
+    fn set_label(&self, key: &str, value: Option<&str>) -> Result<()> {
+        self.record()?;
+        self.ns.namespace.label_snapshot(&self.snapshotter, &self.key, &verbs::one_label(key, value))
+    }
+    fn delete(&self) -> Result<()> {
+        self.record()?;
+        self.ns.namespace.remove_unused_snapshot(&self.snapshotter, &self.key)
     }
 }
 

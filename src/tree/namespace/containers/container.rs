@@ -5,7 +5,7 @@ use crate::containerd::ContainerRecord;
 use crate::error::{Error, Kind, Result};
 use crate::node::row::{graft, link, live, private, text, via, when};
 use crate::node::{Dir, Object, One};
-use crate::tree::namespace::{Ns, images, snapshots};
+use crate::tree::namespace::{Ns, images, snapshots, verbs};
 use crate::tree::tag;
 use crate::tree::text::{self as write, Text, line, line_if};
 use serde_json::json;
@@ -73,7 +73,7 @@ impl Container {
         Container { ns: ns.clone(), id: Arc::clone(&record.id), created: write::nanos(record.created) }
     }
 
-    fn record(&self) -> Result<Arc<ContainerRecord>> {
+    pub fn record(&self) -> Result<Arc<ContainerRecord>> {
         let record = self.ns.namespace.container(&self.id)?;
         let same = record.filter(|record| write::nanos(record.created) == self.created);
         same.ok_or_else(|| Error::new(Kind::NotFound, format!("container {}: gone", self.id)))
@@ -96,6 +96,10 @@ impl Object for Container {
     }
     fn tag(&self) -> Option<u64> {
         Some(tag::container(self.ns.name(), &self.id))
+    }
+    fn set_label(&self, key: &str, value: Option<&str>) -> Result<()> {
+        self.record()?;
+        self.ns.namespace.label_container(&self.id, &verbs::one_label(key, value))
     }
 }
 

@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::node::row::{bytes, dir, each, link as link_row, live, text, when};
 use crate::node::{Dir, Each, Member, Object, Row, Target};
 use crate::tree::name;
-use crate::tree::namespace::{Ns, blobs, containers, links, manifest};
+use crate::tree::namespace::{Ns, blobs, containers, links, manifest, verbs};
 use crate::tree::text::{self as write, Text, line, usable};
 use serde_json::json;
 use std::borrow::Cow;
@@ -157,6 +157,10 @@ impl Object for Image {
     }
     fn tag(&self) -> Option<u64> {
         Some(crate::tree::tag::image(self.ns.name(), &self.name))
+    }
+    fn set_label(&self, key: &str, value: Option<&str>) -> Result<()> {
+        self.record()?;
+        self.ns.namespace.label_image(&self.name, &verbs::one_label(key, value))
     }
 }
 
