@@ -110,6 +110,7 @@ fn serve(
         policy: policy(arguments, options, daemon.started),
         modes: Default::default(),
         writes: Default::default(),
+        settle: Default::default(),
     });
     gauge(&daemon, &shared);
     let waiters = shared.parked.clone();
@@ -207,7 +208,7 @@ fn start(
     let session = Session::from_fd(Mounted(Arc::clone(shared)), device, acl, config)?;
     attached.read_ahead();
     let session = session.spawn()?;
-    invalidate::spawn(client.changes(), Arc::clone(shared), session.notifier(), notices, tree::tag::of)?;
+    invalidate::spawn(client, shared, session.notifier(), notices, tree::tag::of)?;
     let waiters = shared.parked.clone();
     client.events(None).on_append(Box::new(move || waiters.wake()));
     Ok(session)

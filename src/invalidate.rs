@@ -3,52 +3,81 @@
 //! One thread with a queue tells the kernel what to drop. A notification from a request handler or under a lock that
 //! a handler needs deadlocks beyond `kill -9`, so nobody else may (`docs/architecture.md`, invariants).
 
-use crate::containerd::Change;
+use crate::containerd::{Change, Client};
 use crate::mount::Shared;
 use crate::node::inode::Notice;
 use fuser::{INodeNo, Notifier};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
-/// Starts the thread. `tags` says which objects of the tree a change concerns; `device` is the connection to the
-/// kernel.
-pub fn spawn(
-    changes: Receiver<Change>,
+/// How long a writer waits for the kernel to know what he changed.
+const SETTLED: Duration = Duration::from_millis(200);
+
+/// What the thread works with.
+struct Teller {
     shared: Arc<Shared>,
+    notifier: Notifier,
+    /// The connection to the kernel.
+    device: File,
+    tags: fn(&Change) -> Vec<u64>,
+    /// How many changes the kernel was told of.
+    told: Arc<(Mutex<u64>, Condvar)>,
+}
+
+/// Starts the thread. `tags` says which objects of the tree a change concerns.
+pub fn spawn(
+    client: &Client,
+    shared: &Arc<Shared>,
     notifier: Notifier,
     device: File,
     tags: fn(&Change) -> Vec<u64>,
 ) -> std::io::Result<()> {
-    std::thread::Builder::new().name("ctrfs-notify".into()).spawn(move || {
-        run(&changes, &shared, &notifier, &device, tags);
-    })?;
+    let (changes, missed) = client.changes();
+    let told = Arc::new((Mutex::new(missed), Condvar::new()));
+    let (client, watched) = (client.clone(), Arc::clone(&told));
+    // Set once, here.
+    let _ = shared.settle.set(Box::new(move || {
+        let (sent, (count, changed)) = (client.changes_sent(), &*watched);
+        let count = count.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(changed.wait_timeout_while(count, SETTLED, |count| *count < sent));
+    }));
+    let teller = Teller { shared: Arc::clone(shared), notifier, device, tags, told };
+    std::thread::Builder::new().name("ctrfs-notify".into()).spawn(move || teller.run(&changes))?;
     Ok(())
 }
 
-fn run(changes: &Receiver<Change>, shared: &Shared, notifier: &Notifier, device: &File, tags: fn(&Change) -> Vec<u64>) {
-    while let Ok(first) = changes.recv() {
-        // A burst is told once: a run of a container is eight events about three objects.
-        let mut everything = false;
-        let mut concerned = BTreeSet::new();
-        for change in std::iter::once(first).chain(changes.try_iter()) {
-            everything |= change == Change::Everything;
-            concerned.extend(tags(&change));
+impl Teller {
+    fn run(&self, changes: &Receiver<Change>) {
+        while let Ok(first) = changes.recv() {
+            // A burst is told once: a run of a container is eight events about three objects.
+            let burst: Vec<Change> = std::iter::once(first).chain(changes.try_iter()).collect();
+            self.tell(&burst);
+            *self.told.0.lock().unwrap_or_else(PoisonError::into_inner) += burst.len() as u64;
+            self.told.1.notify_all();
+            self.shared.parked.wake();
         }
-        let notices = match everything {
-            true => shared.table.everything(),
-            false => concerned.into_iter().flat_map(|tag| shared.table.notices(tag)).collect(),
+    }
+
+    fn tell(&self, burst: &[Change]) {
+        let table = &self.shared.table;
+        let notices = match burst.contains(&Change::Everything) {
+            true => table.everything(),
+            false => {
+                let concerned: BTreeSet<u64> = burst.iter().flat_map(self.tags).collect();
+                concerned.into_iter().flat_map(|tag| table.notices(tag)).collect()
+            }
         };
         for notice in notices {
             // The kernel answers ENOENT for what it has already dropped: nothing to do.
             let _ = match notice {
-                Notice::Inode(ino) => notifier.inval_inode(INodeNo(ino), 0, 0),
-                Notice::Entry(parent, name) => expire(device, parent, &name),
+                Notice::Inode(ino) => self.notifier.inval_inode(INodeNo(ino), 0, 0),
+                Notice::Entry(parent, name) => expire(&self.device, parent, &name),
             };
         }
-        shared.parked.wake();
     }
 }
 

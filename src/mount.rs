@@ -66,6 +66,8 @@ pub struct Shared {
     pub policy: Policy,
     pub modes: through::Modes,
     pub writes: command::Writes,
+    /// Waits until the kernel was told what changed so far; set when there is somebody who tells it.
+    pub settle: std::sync::OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// As long as anybody asks.
@@ -159,11 +161,12 @@ impl Filesystem for Mounted {
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let ask = Ask { entry: Some(name.into()), ..self.ask(request, Op::lookup, "lookup", parent) };
-        let name = name.as_bytes().to_vec();
-        let work = move |fs: &Shared| match fs.table.find_free(parent.0, &name, |ino| fs.writes.is_taken(ino))? {
-            Some(found) => Ok(found),
-            None => crate::fail!(NotFound, "no such entry"),
-        };
+        let (name, caller) = (name.as_bytes().to_vec(), request.pid());
+        let work =
+            move |fs: &Shared| match fs.table.find_free(parent.0, &name, |ino| !fs.writes.may_use(ino, caller))? {
+                Some(found) => Ok(found),
+                None => crate::fail!(NotFound, "no such entry"),
+            };
         self.serve(ask, reply, work, move |fs, reply: ReplyEntry, found: Found| {
             fs.table.remember(parent.0, &found);
             let attr = fs.attributes(found.ino, &found.attr);

@@ -39,6 +39,7 @@ pub(super) struct Hub {
     listeners: Mutex<Vec<Sender<Change>>>,
     /// The number of the newest line.
     sequence: AtomicU64,
+    sent: AtomicU64,
     seen: AtomicU64,
 }
 
@@ -49,20 +50,30 @@ impl Default for Hub {
             each: Mutex::default(),
             listeners: Mutex::default(),
             sequence: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             seen: AtomicU64::new(0),
         }
     }
 }
 
 impl Hub {
-    pub fn changes(&self) -> Receiver<Change> {
+    pub fn changes(&self) -> (Receiver<Change>, u64) {
         let (sender, receiver) = channel();
-        lock(&self.listeners).push(sender);
-        receiver
+        let mut listeners = lock(&self.listeners);
+        listeners.push(sender);
+        (receiver, self.sent.load(Ordering::Relaxed))
+    }
+
+    /// How many changes were ever sent.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     pub fn send(&self, change: Change) {
-        lock(&self.listeners).retain(|l| l.send(change.clone()).is_ok());
+        let mut listeners = lock(&self.listeners);
+        // Under the lock, so that who begins to listen knows how many he missed.
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        listeners.retain(|l| l.send(change.clone()).is_ok());
     }
 
     pub fn log(&self, namespace: Option<&str>) -> Arc<EventLog> {
@@ -230,14 +241,14 @@ impl Inner {
         let changes = changes(&namespace, &envelope.topic, &event);
         let known = self.namespaces.peek().is_some_and(|all| all.contains_key(&namespace));
         if !known {
-            self.apply(&Change::Namespaces);
+            self.apply(&Change::Namespace { name: namespace.clone() });
         }
         changes.iter().for_each(|change| self.apply(change));
         self.settle(&envelope.topic, &event);
         let time = envelope.timestamp.and_then(|t| decode::time(t.seconds, t.nanos));
         self.events.write(Some(&namespace), time, &envelope.topic, event);
         if !known {
-            self.events.send(Change::Namespaces);
+            self.events.send(Change::Namespace { name: namespace.clone() });
         }
         changes.into_iter().for_each(|change| self.events.send(change));
     }
@@ -272,7 +283,7 @@ fn changes(namespace: &Arc<str>, topic: &str, event: &Value) -> Vec<Change> {
     let field = |name: &str| -> Arc<str> { text(event, name).into() };
     let family = topic.split('/').nth(1).unwrap_or_default();
     match family {
-        "namespaces" => vec![Change::Namespaces],
+        "namespaces" => vec![Change::Namespace { name: field("name") }],
         "images" => vec![Change::Image { namespace, name: field("name") }],
         // A record that goes takes its task out of sight: Tasks.Get asks for the record first.
         "containers" => vec![

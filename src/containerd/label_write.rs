@@ -26,7 +26,9 @@ impl Namespace {
     pub fn label_image(&self, name: &str, labels: &LabelChanges) -> Result<()> {
         use api::images_client::ImagesClient;
         let object = format!("image {name}");
-        let image = api::Image { name: name.into(), labels: map(labels), ..Default::default() };
+        // The mask leaves the target alone, but containerd 1.7 and 2.x dereference it: without one they crash.
+        let target = Some(Default::default());
+        let image = api::Image { name: name.into(), labels: map(labels), target, ..Default::default() };
         let query = api::UpdateImageRequest { image: Some(image), update_mask: mask(labels), source_date_epoch: None };
         let call = self.call("Images.Update", &object);
         let done = change!(self, Patience::Usual, call, ImagesClient.update, query);
@@ -83,7 +85,7 @@ impl Namespace {
         let query = api::UpdateNamespaceRequest { namespace: Some(namespace), update_mask: mask(labels) };
         let call = self.call("Namespaces.Update", &object);
         let done = change!(self, Patience::Usual, call, NamespacesClient.update, query);
-        self.client().touched(&Change::Namespaces);
+        self.client().touched(&Change::Namespace { name: Arc::clone(self.name()) });
         done.map(drop)
     }
 }

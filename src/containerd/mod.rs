@@ -123,7 +123,9 @@ pub struct State {
 /// Something changed; the mirror knows already. A name may be empty: then any may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    Namespaces,
+    Namespace {
+        name: Arc<str>,
+    },
     Image {
         namespace: Arc<str>,
         name: Arc<str>,
@@ -231,9 +233,15 @@ impl Client {
         Ok(all.get_key_value(name).map(|(name, _)| Namespace::new(self.clone(), name.clone(), self.inner.mirror(name))))
     }
 
-    /// Changes from now on, in order, each sent after the mirror knows it. Unbounded: drain it.
-    pub fn changes(&self) -> Receiver<Change> {
+    /// Changes from now on, in order, each sent after the mirror knows it, and how many were sent before. Unbounded:
+    /// drain it.
+    pub fn changes(&self) -> (Receiver<Change>, u64) {
         self.inner.events.changes()
+    }
+
+    /// How many changes were ever sent.
+    pub fn changes_sent(&self) -> u64 {
+        self.inner.events.sent()
     }
 
     /// The log of the events of every namespace, or of one.
@@ -277,7 +285,7 @@ impl Inner {
     /// Marks what `change` says as no longer known.
     fn apply(&self, change: &Change) {
         match change {
-            Change::Namespaces => self.namespaces.invalidate(),
+            Change::Namespace { .. } => self.namespaces.invalidate(),
             Change::Everything => {
                 self.namespaces.invalidate();
                 self.server.forget();

@@ -84,7 +84,7 @@ impl Mirror {
                 Some(digest) => self.blobs.touch(digest),
                 None => self.blobs.invalidate(),
             },
-            Change::Namespaces | Change::Everything => self.invalidate(),
+            Change::Namespace { .. } | Change::Everything => self.invalidate(),
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::fail;
 use containerd_client::services::v1 as api;
 use containerd_client::services::v1::namespaces_client::NamespacesClient;
+use std::sync::Arc;
 
 impl Client {
     /// Makes a namespace. The name is containerd's to judge.
@@ -23,7 +24,7 @@ impl Client {
         let made = self.inner.rpc.change(call, Patience::Usual, query, |channel, request| async move {
             NamespacesClient::new(channel).create(request).await
         });
-        self.touched(&Change::Namespaces);
+        self.touched(&Change::Namespace { name: name.into() });
         made.map(drop)
     }
 }
@@ -35,7 +36,7 @@ impl Namespace {
         let query = api::DeleteNamespaceRequest { name: self.name().to_string() };
         let call = self.call("Namespaces.Delete", &object);
         let gone = change!(self, Patience::Usual, call, NamespacesClient.delete, query);
-        self.client().touched(&Change::Namespaces);
+        self.client().touched(&Change::Namespace { name: Arc::clone(self.name()) });
         gone.map(drop)
     }
 }

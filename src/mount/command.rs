@@ -17,8 +17,9 @@ use crate::node::verb::Control;
 use crate::node::{Node, Sink, Writer};
 use crate::wait::{self, Cancel};
 use fuser::ReplyWrite;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How many writes are carried out at once.
 const MOST: usize = 512;
@@ -26,25 +27,47 @@ const MOST: usize = 512;
 /// The inodes that are open for writing, and the writes that are being carried out.
 #[derive(Default)]
 pub struct Writes {
-    inodes: Mutex<HashSet<u64>>,
+    inodes: Mutex<Inodes>,
     running: Mutex<usize>,
 }
+
+#[derive(Default)]
+struct Inodes {
+    open: HashSet<u64>,
+    /// When two wanted to write to the same inode at the same time; for a while after it, each inode that a lookup
+    /// gives is promised to the one who looked, because the kernel looks up only once more.
+    contested: Option<Instant>,
+    promised: HashMap<u64, u32>,
+}
+
+/// How long promises are made after a contest.
+const CONTEST: Duration = Duration::from_secs(1);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Writes {
-    /// Whether somebody writes to this inode.
-    pub fn is_taken(&self, ino: u64) -> bool {
-        lock(&self.inodes).contains(&ino)
+    /// Whether this caller, who looks the name up, may write to this inode.
+    pub fn may_use(&self, ino: u64, caller: u32) -> bool {
+        let mut inodes = lock(&self.inodes);
+        if inodes.open.contains(&ino) {
+            return false;
+        }
+        if inodes.contested.is_none_or(|since| since.elapsed() > CONTEST) {
+            inodes.promised.clear();
+            return true;
+        }
+        *inodes.promised.entry(ino).or_insert(caller) == caller
     }
 
     fn take(&self, ino: u64) -> Result<()> {
-        match lock(&self.inodes).insert(ino) {
-            true => Ok(()),
-            false => fail!(Stale, "somebody else writes to this inode: look the name up again"),
+        let mut inodes = lock(&self.inodes);
+        if inodes.open.insert(ino) {
+            return Ok(());
         }
+        inodes.contested = Some(Instant::now());
+        fail!(Stale, "somebody else writes to this inode: look the name up again")
     }
 }
 
@@ -82,7 +105,7 @@ impl Shared {
 
     /// The last close of a file that was open for writing.
     pub(super) fn close_writer(self: &Arc<Self>, ask: Ask, written: &Written) {
-        lock(&self.writes.inodes).remove(&ask.ino);
+        lock(&self.writes.inodes).open.remove(&ask.ino);
         if let Slot::Sink(sink) = std::mem::replace(&mut *lock(&written.slot), Slot::Closed) {
             let shared = Arc::clone(self);
             self.start(move || {
@@ -127,6 +150,8 @@ impl Shared {
                     (_, slot) => *now = slot,
                 }
             }
+            // What the writer changed is there at his next read.
+            shared.settle.get().iter().for_each(|settle| settle());
             answer.settle(result);
         });
         match behind {

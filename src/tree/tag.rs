@@ -43,10 +43,20 @@ pub fn sandbox(namespace: &str, id: &str) -> u64 {
     stable_hash(&[b"sandbox", namespace.as_bytes(), id.as_bytes()])
 }
 
+/// A lease.
+pub fn lease(namespace: &str, id: &str) -> u64 {
+    stable_hash(&[b"lease", namespace.as_bytes(), id.as_bytes()])
+}
+
+/// Content that is being written.
+pub fn ingest(namespace: &str, reference: &str) -> u64 {
+    stable_hash(&[b"ingest", namespace.as_bytes(), reference.as_bytes()])
+}
+
 /// The tags of everything that a change concerns.
 pub fn of(change: &Change) -> Vec<u64> {
     match change {
-        Change::Namespaces => vec![root()],
+        Change::Namespace { name } => vec![root(), namespace(name)],
         Change::Image { namespace: ns, name } => {
             let prefixes = name.match_indices('/').map(|(at, _)| image(ns, &name[..at]));
             prefixes.chain([image(ns, name), namespace(ns)]).collect()
@@ -59,7 +69,8 @@ pub fn of(change: &Change) -> Vec<u64> {
         }
         Change::Content { namespace: ns, .. } => vec![blobs(ns)],
         Change::Sandbox { namespace: ns, id } => vec![sandbox(ns, id), namespace(ns)],
-        Change::Lease { namespace: ns, .. } | Change::Ingest { namespace: ns, .. } => vec![namespace(ns)],
+        Change::Lease { namespace: ns, id } => vec![lease(ns, id), namespace(ns)],
+        Change::Ingest { namespace: ns, reference } => vec![ingest(ns, reference), namespace(ns)],
         // The kernel is told to drop everything.
         Change::Everything => Vec::new(),
     }

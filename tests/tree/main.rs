@@ -12,6 +12,7 @@ mod support;
 
 mod blobs;
 mod containers;
+mod control;
 mod engine;
 mod events;
 mod harness;

@@ -7,6 +7,7 @@ use crate::node::row::{ctl, dir, each, live, outcome, text};
 use crate::node::verb::{Verbs, verb};
 use crate::node::{Dir, Each, Member, Object, Row, Target};
 use crate::tree::name;
+use crate::tree::tag;
 use crate::tree::text::{self as write, field};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -111,6 +112,9 @@ impl Object for Lease {
     }
     fn labels(&self) -> Result<Vec<(String, String)>> {
         Ok(write::pairs(&self.record()?.labels))
+    }
+    fn tag(&self) -> Option<u64> {
+        Some(tag::lease(self.ns.name(), &self.id))
     }
     fn delete(&self) -> Result<()> {
         self.record()?;

@@ -8,7 +8,7 @@ pub mod oci;
 
 use super::{Ns, links};
 use crate::containerd::{ImageRecord, Map};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::node::row::{each, link as link_row, merge, unlisted};
 use crate::node::{Dir, Each, Member, Object, One, Row, Target};
 use crate::tree::name::{self, Decoded};
@@ -83,6 +83,13 @@ impl Reference {
         self.prefix.as_ref().map_or_else(String::new, |prefix| format!("{prefix}/"))
     }
 
+    /// The image of this very reference, which may be only the first part of some.
+    fn image(&self) -> Result<Image> {
+        let whole = || self.prefix.as_deref().unwrap_or("images");
+        image_at(self)?
+            .ok_or_else(|| Error::new(Kind::Policy, format!("{}: not an image, but a part of some", whole())))
+    }
+
     fn below(&self, images: &Map<Arc<ImageRecord>>, part: &str) -> Reference {
         let prefix: Arc<str> = format!("{}{part}", self.start()).into();
         let created = images.get(&prefix).map_or(0, |record| crate::tree::text::nanos(record.created));
@@ -109,6 +116,15 @@ impl Object for Reference {
     }
     fn tag(&self) -> Option<u64> {
         self.prefix.as_ref().map(|prefix| tag::image(self.ns.name(), prefix))
+    }
+    fn set_label(&self, key: &str, value: Option<&str>) -> Result<()> {
+        self.image()?.set_label(key, value)
+    }
+    fn delete(&self) -> Result<()> {
+        self.image()?.delete()
+    }
+    fn rename(&self, component: &str) -> Result<()> {
+        self.image()?.rename(component)
     }
 }
 
