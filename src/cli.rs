@@ -47,7 +47,7 @@ pub struct Arguments {
     pub namespace: Option<String>,
 
     /// Options as of mount(8), separated by commas: ro, allow_other, allow_containers (with allow_other: others may
-    /// look into containers and snapshots, too)
+    /// look into containers and snapshots, too), allow_delete (rmdir, rm and mv delete and rename objects)
     #[arg(short, value_name = "OPTIONS", value_delimiter = ',')]
     pub options: Vec<String>,
 
