@@ -18,10 +18,15 @@ pub enum Version {
 }
 
 impl Version {
+    /// Where `contrib/setup` puts what it does not install.
+    pub fn cache() -> PathBuf {
+        let cache = PathBuf::from(std::env::var_os("CTRFS_TEST_CACHE").unwrap_or("target/containerds".into()));
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(cache)
+    }
+
     /// The directory of its binaries, if this machine has them (`contrib/setup`).
     fn bin(self) -> Option<PathBuf> {
-        let cache = PathBuf::from(std::env::var_os("CTRFS_TEST_CACHE").unwrap_or("target/containerds".into()));
-        let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join(cache);
+        let cache = Version::cache();
         let places = match self {
             Version::V1_6 => vec![cache.join("1.6/usr/bin"), PathBuf::from("/usr/bin")],
             Version::V1_7 => vec![cache.join("1.7/usr/bin")],

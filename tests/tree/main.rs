@@ -21,6 +21,7 @@ mod images;
 mod life;
 mod namespaces;
 mod oci;
+mod peers;
 mod root;
 mod rootfs;
 mod scale;

@@ -71,22 +71,6 @@ fn layout(world: &World) {
     assert!(!world.exists(&format!("{dir}/oci/blobs/sha256/{}", "0".repeat(64))));
 }
 
-/// `skopeo` and `umoci` read the mount in place, by the path without a colon.
-fn other_tools(world: &World) {
-    let image = world.tiny();
-    let (path, out) = (plain(image), scratch(world, "tools"));
-    let digest = world.value(&format!("images/{image}/digest"));
-    let inspected = world.sh(&format!("skopeo inspect --format '{{{{.Digest}}}}' oci:{path}/oci"), 20).ok();
-    assert_eq!(inspected.trim(), digest);
-    world.sh(&format!("skopeo copy -q oci:{path}/oci:latest dir:{out}/dir"), 20).ok();
-    world.sh(&format!("cmp {out}/dir/manifest.json images/{image}/manifest.json"), 5).ok();
-    world.sh(&format!("skopeo copy -q oci-archive:{path}/oci.tar dir:{out}/archive"), 20).ok();
-    world.sh(&format!("skopeo inspect docker-archive:{path}/oci.tar"), 20).ok();
-    assert_eq!(world.sh(&format!("umoci ls --layout {path}/oci"), 10).ok(), "latest\n");
-    world.sh(&format!("umoci --log error unpack --image {path}/oci:latest {out}/bundle"), 20).ok();
-    assert_eq!(std::fs::read_to_string(format!("{out}/bundle/rootfs/etc/greeting")).unwrap(), "hello\n");
-}
-
 /// What is exported here comes back elsewhere, under its name and digest.
 fn round_trip(world: &World) {
     let image = world.tiny();
@@ -167,5 +151,5 @@ fn odd_ones(world: &World) {
     world.sh("for tar in images/*/oci.tar images/*/*/oci.tar manifests/*/oci.tar; do tar -tf \"$tar\"; done", 10).ok();
 }
 
-crate::each_version!(as_ctr_exports, a_whole_index, layout, other_tools, round_trip, what_is_missing_is_left_out);
+crate::each_version!(as_ctr_exports, a_whole_index, layout, round_trip, what_is_missing_is_left_out);
 crate::each_version!(changes, odd_ones);
