@@ -22,6 +22,7 @@ pub mod mount;
 pub mod oci;
 pub mod rpc;
 pub mod shell;
+pub mod slow;
 pub mod state;
 pub mod tar;
 pub mod teardown;

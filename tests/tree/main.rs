@@ -25,5 +25,6 @@ mod peers;
 mod root;
 mod rootfs;
 mod scale;
+mod slow;
 mod snapshots;
 mod walk;
