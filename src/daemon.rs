@@ -3,7 +3,7 @@
 
 use crate::attach::{self, Attached};
 use crate::cli::{Arguments, Options};
-use crate::containerd::{Client, Config, Probe};
+use crate::containerd::{Client, Config, Probe, Views};
 use crate::error::{Error, Kind, Result};
 use crate::mount::{Mounted, Policy, Shared};
 use crate::node::counters::Counters;
@@ -24,6 +24,9 @@ const PROBE: Duration = Duration::from_millis(50);
 
 /// How long users of the mount have to leave after it was told to end.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// How long a lease of ours lives that is not renewed: what is left of a ctrfs that was killed and never started again.
+const LEASE: Duration = Duration::from_secs(24 * 3600);
 
 /// Threads that may wait for containerd at once. Each is bounded by the timeout of its request.
 const POOL: usize = 32;
@@ -98,7 +101,7 @@ fn serve(
         counters: Arc::new(Counters::default()),
         gauges: std::sync::OnceLock::new(),
     });
-    let roots = Arc::new(tree::rootfs::Roots::new(&arguments.cache()));
+    let roots = roots(arguments, options, &client);
     let table = table(arguments, &client, &daemon, &roots)?;
     let shared = Arc::new(Shared {
         table,
@@ -119,7 +122,7 @@ fn serve(
     let attached = Arc::new(attached);
     let started = start(&client, &shared, &attached, device, options.allow_other);
     let session = started.inspect_err(|_| attached.detach())?;
-    signals.end(Arc::clone(&attached));
+    signals.end(Arc::clone(&attached), Arc::clone(&roots));
     tell(&mountpoint, &socket, options, away);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     if let Some(ready) = ready {
@@ -128,6 +131,7 @@ fn serve(
     let ended = session.join();
     // A helper that died, a detach that was lazy: whatever is left of the mount goes with us.
     attached.detach();
+    roots.end();
     ended.map_err(|e| Error::from(e).context("the connection to the kernel"))
 }
 
@@ -143,6 +147,15 @@ fn policy(arguments: &Arguments, options: Options, mounted: SystemTime) -> Polic
         allow_delete: options.allow_delete,
         timeout: arguments.timeout,
     }
+}
+
+/// The root filesystems. What a ctrfs left in containerd that was killed is given back, unless nothing may be changed.
+fn roots(arguments: &Arguments, options: Options, client: &Client) -> Arc<tree::rootfs::Roots> {
+    let views = (!options.read_only).then(|| Views::new(client.clone(), LEASE));
+    if let Some(views) = &views {
+        views.sweep_later();
+    }
+    Arc::new(tree::rootfs::Roots::new(&arguments.cache(), views))
 }
 
 /// What the mounting user should know, a line each.
@@ -233,13 +246,14 @@ impl Signals {
 
     /// Detaches the mount at the first signal. The session ends when its last user has left; whoever has not left
     /// after a while is left behind.
-    fn end(self, attached: Arc<Attached>) {
+    fn end(self, attached: Arc<Attached>, roots: Arc<tree::rootfs::Roots>) {
         let wait = move || {
             let mut signal = 0;
             // SAFETY: both point to values that live through the call.
             unsafe { libc::sigwait(&self.0, &mut signal) };
             attached.detach();
             std::thread::sleep(GRACE);
+            roots.end();
             std::process::exit(0);
         };
         if let Err(error) = std::thread::Builder::new().name("ctrfs-signals".into()).spawn(wait) {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// The label that says when a lease ends by itself.
 pub const EXPIRE: &str = "containerd.io/gc.expire";
 
-/// The label of leases that ctrfs made for a command of its own.
+/// The label of leases that ctrfs made, which tells whose they are.
 pub const OURS: &str = "ctrfs";
 
 /// How long giving a lease back may take.
@@ -56,7 +56,7 @@ impl Namespace {
         let nanos = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let id = format!("ctrfs-{}-{nanos}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let end = jiff::Timestamp::try_from(now + expire).map(|t| t.to_string()).unwrap_or_default();
-        let labels = BTreeMap::from([(EXPIRE.to_owned(), end), (OURS.to_owned(), std::process::id().to_string())]);
+        let labels = BTreeMap::from([(EXPIRE.to_owned(), end), (OURS.to_owned(), super::view::owner())]);
         self.create_lease(&id, &labels)?;
         Ok(LeaseGuard { held: self.under(&id), id })
     }

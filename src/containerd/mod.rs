@@ -32,6 +32,7 @@ mod snapshot_write;
 mod sources;
 mod status;
 mod task_write;
+mod view;
 
 pub use blob::BlobReader;
 
@@ -51,6 +52,7 @@ pub use record::{
 pub use server::{Deprecation, Plugin, Probe, Server};
 pub use size::ImageCheck;
 pub use task_write::{Exit, NewTask, Stdio};
+pub use view::Views;
 
 use crate::error::Result;
 use flight::Flights;

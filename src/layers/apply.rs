@@ -18,7 +18,7 @@ use super::tar::Limits;
 use super::tree::LayerTree;
 use crate::error::Result;
 use parent::Plain;
-pub(super) use parent::lower_dir_time;
+pub(super) use parent::{lower_dir_time, lstat};
 use path::{MAX_NAME, clean, join, show, split};
 use std::collections::HashSet;
 

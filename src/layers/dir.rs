@@ -184,6 +184,10 @@ impl Layer for DirLayer {
         }
     }
 
+    fn origin(&self, at: &At) -> Option<usize> {
+        self.unpacked.as_ref()?.origin(self, at)
+    }
+
     fn is_whole(&self) -> bool {
         self.unpacked.as_ref().is_none_or(|unpacked| unpacked.is_whole(self))
     }

@@ -112,6 +112,11 @@ pub(in crate::layers) fn lower_dir_time(lowers: &[&dyn Layer], path: &[u8]) -> R
     Ok(lower_dir(lowers, path, &mut work)?.map(|(_, found)| found.attr.mtime))
 }
 
+/// What a layer has at a path, links not followed.
+pub(in crate::layers) fn lstat(layer: &dyn Layer, path: &[u8]) -> Result<Option<Found>> {
+    Below(layer).walk(path, &mut false, &mut Work { left: DIR_STEPS })
+}
+
 /// How many steps resolving one path may take: what hostile links can multiply.
 const DIR_STEPS: u64 = 1 << 20;
 

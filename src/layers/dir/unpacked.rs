@@ -5,10 +5,11 @@
 use super::{DirLayer, OpenDir, attr, sys};
 use crate::error::{Error, Kind, Result};
 use crate::layers::apply;
-use crate::layers::merge::{At, Layer};
+use crate::layers::merge::{At, Attr, Layer, Source};
 use crate::layers::tree::Type;
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
+use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,10 @@ const TIMES: usize = 1 << 16;
 /// What the names of hard links may take. A layer that has more is known by inode numbers of the disk.
 const LINK_BYTES: usize = 64 << 20;
 
+/// How much of two files is compared to tell which layer made one that several copies have, and in what pieces.
+const COMPARED: u64 = 16 << 20;
+const BLOCK: u64 = 64 << 10;
+
 /// A layer that was unpacked into a directory, and never changes from then on.
 pub struct Unpacked {
     /// Where it is, to see whether it still is.
@@ -29,6 +34,9 @@ pub struct Unpacked {
     pub created: (i64, u32),
     /// The layers below, nearest first.
     pub lowers: Vec<Arc<dyn Layer>>,
+    /// Where the directory is a copy of the next lower one's with the layer unpacked into it: its place in the chain, and
+    /// those of `lowers`.
+    copied: Option<(usize, Vec<usize>)>,
     times: Mutex<HashMap<Box<[u8]>, Seconds>>,
     links: OnceLock<Links>,
 }
@@ -42,7 +50,38 @@ type Links = Option<HashMap<(u64, u64), Box<[u8]>>>;
 impl Unpacked {
     /// What is unpacked at `path`, above `lowers`, nearest first.
     pub fn new(path: &Path, created: (i64, u32), lowers: Vec<Arc<dyn Layer>>) -> Unpacked {
-        Unpacked { path: path.to_owned(), created, lowers, times: Mutex::default(), links: OnceLock::new() }
+        Unpacked {
+            path: path.to_owned(),
+            created,
+            lowers,
+            copied: None,
+            times: Mutex::default(),
+            links: OnceLock::new(),
+        }
+    }
+
+    /// The same where the directory, of the layer `number`, holds what lies below as well.
+    pub fn copied(self, number: usize, lowers: Vec<usize>) -> Unpacked {
+        Unpacked { copied: Some((number, lowers)), ..self }
+    }
+
+    /// Of `lowers` the one that made a file of a copy: the lowest that has it as it is here, and all between as well.
+    fn maker(&self, layer: &DirLayer, at: &At) -> Option<usize> {
+        let own = layer.attr(at).ok()?;
+        let At::Path(path) = at else { return None };
+        let same = |lower: &&Arc<dyn Layer>| {
+            let Ok(Some(found)) = apply::lstat(&***lower, path) else { return false };
+            let plain = |attr: Attr| Attr { nlink: 0, blocks: 0, ..attr };
+            plain(found.attr) == plain(own)
+                && (own.kind != Type::File || has_same_bytes(layer, at, &***lower, &found.at).unwrap_or(false))
+        };
+        self.lowers.iter().take_while(same).count().checked_sub(1)
+    }
+
+    /// The number of the layer that made a file of a copy.
+    pub(super) fn origin(&self, layer: &DirLayer, at: &At) -> Option<usize> {
+        let (number, lowers) = self.copied.as_ref()?;
+        Some(self.maker(layer, at).and_then(|maker| lowers.get(maker)).copied().unwrap_or(*number))
     }
 
     /// The time of a directory. Those that the archive describes got theirs when everything was there; one that it
@@ -87,6 +126,26 @@ impl Unpacked {
         let Ok(held) = fs::metadata(OpenDir::proc(&layer.root)) else { return false };
         fs::metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == (held.dev(), held.ino()))
     }
+}
+
+/// Whether two files of one length have the same bytes, as far as they are looked at.
+fn has_same_bytes(one: &dyn Layer, at: &At, other: &dyn Layer, there: &At) -> Result<bool> {
+    let (Source::File { file: mut a, .. }, Source::File { file: mut b, .. }) =
+        (one.source(at, 0)?, other.source(there, 0)?)
+    else {
+        return Ok(false);
+    };
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    for _ in 0..COMPARED / BLOCK {
+        left.clear();
+        right.clear();
+        (&mut a).take(BLOCK).read_to_end(&mut left)?;
+        (&mut b).take(BLOCK).read_to_end(&mut right)?;
+        if left != right || left.is_empty() {
+            return Ok(left == right);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether what changed a directory last was the making of its entries. The time that an archive gives was set after
@@ -142,7 +201,7 @@ fn hard_links(layer: &DirLayer) -> Result<Links> {
 
 impl DirLayer {
     /// Attributes as an archive of the layer would give them.
-    pub(super) fn attr_of(&self, at: &At, meta: &Metadata) -> Result<crate::layers::merge::Attr> {
+    pub(super) fn attr_of(&self, at: &At, meta: &Metadata) -> Result<Attr> {
         let mut attr = attr(meta);
         let (Some(unpacked), At::Path(path)) = (&self.unpacked, at) else { return Ok(attr) };
         match attr.kind {

@@ -7,7 +7,7 @@ use crate::layers::apply::{self, Role, apply, native_chain};
 use crate::layers::dir::{DirLayer, Unpacked};
 use crate::layers::tar::Limits;
 use sha2::{Digest, Sha256};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A layer of which the archive is known.
@@ -86,15 +86,26 @@ impl Chain {
     /// What the native snapshotter shows: every layer applied to the same tree. A file's identity is of this chain
     /// alone, for a later layer may have altered what an earlier one made.
     pub fn native(&self, layers: &[TarLayer<'_>]) -> Result<Rootfs> {
-        let mut hash = Sha256::new();
-        for layer in layers {
-            hash.update(layer.digest);
-            hash.update(b"\n");
-        }
-        let id = format!("native:sha256:{}", hex::encode(hash.finalize()));
+        let id = format!("native:{}", joined(layers.iter().map(|layer| layer.digest)));
         let entries: Vec<&[Entry]> = layers.iter().map(|layer| layer.entries).collect();
         let tree = native_chain(&id, &entries, &self.options(0))?;
         Rootfs::new(vec![Arc::new(tree)], self.shown())
+    }
+
+    /// What a snapshotter shows that unpacks each layer into a copy of what lies below: the topmost directory. `copies`
+    /// are the digests and directories of the layers, base first; of those below the topmost some may be unknown. A
+    /// file's identity is of this chain alone: two copies of a file may differ in nothing but what they hold.
+    pub fn copies(&self, copies: &[Option<(String, PathBuf)>]) -> Result<Rootfs> {
+        let id = format!("copy:{}", joined(copies.iter().flatten().map(|(digest, _)| digest.as_str())));
+        let (mut built, mut numbers): (Vec<Arc<dyn Layer>>, Vec<usize>) = Default::default();
+        for (number, (_, path)) in (0..).zip(copies).filter_map(|(n, copy)| Some((n, copy.as_ref()?))) {
+            let lowers = built.iter().rev().cloned().collect();
+            let unpacked =
+                Unpacked::new(path, self.created, lowers).copied(number, numbers.iter().rev().copied().collect());
+            numbers.push(number);
+            built.push(Arc::new(DirLayer::unpacked(&id, false, unpacked)?));
+        }
+        Rootfs::new(built.pop().into_iter().collect(), self.shown())
     }
 
     /// One layer by itself, whiteouts as the archive names them.
@@ -110,4 +121,14 @@ impl Chain {
     fn options(&self, number: usize) -> apply::Options {
         apply::Options { created: self.created, layer: number as u16, limits: self.limits }
     }
+}
+
+/// What names a chain of layers in identities, where one of them does not.
+fn joined<'a>(digests: impl Iterator<Item = &'a str>) -> String {
+    let mut hash = Sha256::new();
+    for digest in digests {
+        hash.update(digest);
+        hash.update(b"\n");
+    }
+    format!("sha256:{}", hex::encode(hash.finalize()))
 }

@@ -144,6 +144,19 @@ pub fn naming(ns: &Ns) -> Result<Arc<Naming>> {
     Ok(naming)
 }
 
+/// The layers of an image that are unpacked to the snapshot called `chain`, if a local image has them.
+pub fn chain(ns: &Ns, chain: &str) -> Result<Option<crate::tree::rootfs::Whole>> {
+    let Some(chain) = Digest::parse(chain) else { return Ok(None) };
+    for manifest in manifests(ns)?.values() {
+        let Some(doc) = manifest.doc()? else { continue };
+        if let Some(top) = doc.layers.iter().position(|layer| layer.chain_id.as_ref() == Some(&chain)) {
+            let digest = &manifest.descriptor().digest;
+            return Ok(Some(crate::tree::rootfs::Whole::new(ns, digest, &doc, top + 1)));
+        }
+    }
+    Ok(None)
+}
+
 /// The build steps that local images name for a layer, each once.
 pub fn created_by(ns: &Ns, layer: &Digest) -> Result<Vec<String>> {
     let mut steps = Vec::new();

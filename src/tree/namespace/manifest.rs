@@ -1,7 +1,7 @@
 //! `/namespaces/<namespace>/manifests/<hex>/`: the one home of a manifest that images of the namespace name.
 
 use super::{Ns, blobs, images, layer, links};
-use crate::containerd::{Descriptor, Digest, LayerRef, ManifestDoc, ManifestKind, ManifestRef};
+use crate::containerd::{Descriptor, Digest, ManifestDoc, ManifestKind, ManifestRef};
 use crate::error::{Error, Kind, Result};
 use crate::node::row::{bytes, dir, each, graft, live_if, text, when};
 use crate::node::{Dir, Each, Member, Object, Target};
@@ -123,24 +123,8 @@ impl Manifest {
         if refusal(&doc).is_some() {
             return Ok(None);
         }
-        for layer in &doc.layers {
-            if self.ns.namespace.blob(&layer.descriptor.digest)?.is_none() && !self.is_unpacked(layer)? {
-                return Ok(None);
-            }
-        }
-        let manifest = self.descriptor().digest.to_string();
-        Ok(Some(Arc::new(rootfs::Whole { ns: self.ns.clone(), manifest, doc })))
-    }
-
-    fn is_unpacked(&self, layer: &LayerRef) -> Result<bool> {
-        let Some(chain) = &layer.chain_id else { return Ok(false) };
-        for snapshotter in self.ns.namespace.client().snapshotters()? {
-            let found = usable(rootfs::unpacked(&self.ns, &snapshotter, &chain.to_string()))?.flatten();
-            if found.is_some_and(|found| found.layer().is_some()) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let whole = rootfs::Whole::new(&self.ns, &self.descriptor().digest, &doc, doc.layers.len());
+        Ok(if whole.can_be_had()? { Some(Arc::new(whole)) } else { None })
     }
 
     fn rootfs_error(&self) -> Text {

@@ -5,7 +5,7 @@ use crate::containerd::{SnapshotKind, SnapshotRecord};
 use crate::error::{Error, Kind, Result};
 use crate::node::row::{ctl, dir, each, graft, link as link_row, live as live_row, outcome, private, text, when};
 use crate::node::verb::{Verbs, verb};
-use crate::node::{Dir, Each, Member, Object, Place, Row, Target};
+use crate::node::{Dir, Each, Member, Object, Row, Target};
 use crate::tree::name::{self, Decoded};
 use crate::tree::text::{self as write, Text, line};
 use crate::tree::{rootfs, tag};
@@ -57,7 +57,7 @@ static SNAPSHOT: Dir<Snapshot> = Dir {
             })),
         ),
         graft("fs", "What a mount of it shows; of an active one, as it is now.", |snapshot| {
-            fs(&snapshot.ns, &snapshot.snapshotter, &snapshot.key, "fs")
+            rootfs::fs(&snapshot.ns, &snapshot.snapshotter, &snapshot.key, "fs")
         }),
         dir("children", &CHILDREN),
         dir("containers", &WRITERS),
@@ -210,25 +210,6 @@ pub fn link(ns: &Ns, snapshotter: &str, key: &str) -> Result<Option<Target>> {
         return Ok(None);
     }
     crate::tree::link(["namespaces", ns.name(), "snapshots", snapshotter, key])
-}
-
-/// Where the files of a snapshot are, if they are in directories that a mount tells of.
-fn directories(ns: &Ns, snapshotter: &Arc<str>, key: &str) -> Result<Option<rootfs::Live>> {
-    let Some(record) = ns.namespace.snapshot(snapshotter, key)? else { return Ok(None) };
-    let Some(found) = write::usable(rootfs::unpacked(ns, snapshotter, key))?.flatten() else { return Ok(None) };
-    let name = format!("{} {snapshotter} {key} {}", ns.name(), write::nanos(record.created));
-    Ok(Some(rootfs::Live { name, found, created: record.created }))
-}
-
-/// The files of a snapshot as a directory called `label`, if they can be shown.
-pub fn fs(ns: &Ns, snapshotter: &Arc<str>, key: &str, label: &'static str) -> Result<Option<Arc<dyn Place>>> {
-    let Some(source) = directories(ns, snapshotter, key)? else { return Ok(None) };
-    Ok(Some(rootfs::graft(&ns.shared.roots, Arc::new(source), label)))
-}
-
-/// The directories of a snapshot that can change, the upper one first.
-pub fn live(ns: &Ns, snapshotter: &Arc<str>, key: &str) -> Result<Option<rootfs::Live>> {
-    Ok(directories(ns, snapshotter, key)?.filter(|found| found.found.live))
 }
 
 fn children(snapshot: &Snapshot) -> Result<Vec<Snapshot>> {

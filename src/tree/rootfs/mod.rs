@@ -5,11 +5,13 @@
 //! kept while there is room, and built again from the indexes on disk, in milliseconds, where it was not.
 
 mod blob;
+mod committed;
 mod hidden;
 mod place;
 mod source;
 mod unpacked;
 
+use crate::containerd::Views;
 use crate::error::{Error, Kind, Result};
 use crate::layers::merge::{Handle, Rootfs};
 use crate::layers::reader::Reader;
@@ -22,10 +24,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use committed::fs;
 pub use hidden::graft as hidden;
 pub use place::graft;
 pub use source::{Whole, alone};
-pub use unpacked::{Live, unpacked};
+pub use unpacked::{Live, live};
 
 /// Root filesystems that are kept at hand.
 const KEPT: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
@@ -86,6 +89,7 @@ pub struct Roots {
     state: Mutex<State>,
     builders: Pool,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    views: Option<Arc<Views>>,
 }
 
 struct State {
@@ -96,8 +100,9 @@ struct State {
 }
 
 impl Roots {
-    /// With indexes below `cache`.
-    pub fn new(cache: &Path) -> Roots {
+    /// With indexes below `cache`. Where there are no `views`, nothing is changed in containerd to see where a snapshot
+    /// is, and what cannot be had otherwise is absent.
+    pub fn new(cache: &Path, views: Option<Arc<Views>>) -> Roots {
         let config = crate::layers::store::Config::new(PARSER, || Box::new(Scanner::default()));
         Roots {
             store: Store::open(Some(cache), config),
@@ -109,6 +114,19 @@ impl Roots {
             }),
             builders: Pool::new(BUILDERS),
             wake: OnceLock::new(),
+            views,
+        }
+    }
+
+    /// The views that may be made of committed snapshots, if any may.
+    pub fn views(&self) -> Option<&Arc<Views>> {
+        self.views.as_ref()
+    }
+
+    /// Gives back what is held in containerd: the mount has ended.
+    pub fn end(&self) {
+        if let Some(views) = &self.views {
+            views.end();
         }
     }
 

@@ -236,6 +236,10 @@ impl Place for Shown {
             // The root is the topmost layer's, and has what containerd gives it: nothing. Nothing is built to say so.
             return told.map_or(Ok(None), |told| self.tree.source.attribute_root(told));
         }
+        if told.is_some() {
+            // Of a snapshotter that copies, two files may have to be compared.
+            wait::deadline()?;
+        }
         self.with(|built, handle| match told {
             Some(told) => self.tree.source.attribute(built.rootfs.layer_of(handle)?, told),
             None => built.rootfs.xattr_get(handle, name),

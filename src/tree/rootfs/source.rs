@@ -1,9 +1,9 @@
 //! What root filesystems are made from: an image's layers, one layer by itself, directories on this host.
 
 use super::blob::LayerBlob;
-use super::unpacked::{self, Place};
+use super::unpacked::{self, Found, Place, Places};
 use super::{Built, Source};
-use crate::containerd::{LayerRef, ManifestDoc};
+use crate::containerd::{Digest, LayerRef, ManifestDoc};
 use crate::error::{Error, Kind, Result};
 use crate::fail;
 use crate::layers::Blob;
@@ -32,18 +32,51 @@ enum Given {
     Directory { digest: String, place: Place },
 }
 
-/// All layers of a manifest, merged.
+/// The layers of a manifest, or the lowest of them, merged.
 pub struct Whole {
-    pub ns: Ns,
-    pub manifest: String,
-    pub doc: Arc<ManifestDoc>,
+    ns: Ns,
+    manifest: String,
+    layers: Vec<LayerRef>,
+    created: Option<SystemTime>,
 }
 
 impl Whole {
+    /// The lowest `count` layers of a manifest.
+    pub fn new(ns: &Ns, manifest: &Digest, doc: &ManifestDoc, count: usize) -> Whole {
+        let created = doc.image.as_ref().and_then(|image| image.created);
+        let layers = doc.layers.iter().take(count).cloned().collect();
+        Whole { ns: ns.clone(), manifest: manifest.to_string(), layers, created }
+    }
+
+    /// Whether all of it can be had: each layer from its blob or from where it is unpacked.
+    pub fn can_be_had(&self) -> Result<bool> {
+        let mut missing = None;
+        for (number, layer) in self.layers.iter().enumerate() {
+            if self.ns.namespace.blob(&layer.descriptor.digest)?.is_none() {
+                missing = Some(number);
+            }
+        }
+        if missing.is_none() {
+            return Ok(true);
+        }
+        let places = unpacked::chain(&self.ns, &self.layers)?;
+        self.missing(&places)?.map_or(Ok(true), |missing| unpacked::is_elsewhere(&self.ns, &self.layers, missing))
+    }
+
+    /// The topmost layer of which there is neither a directory nor a blob.
+    fn missing(&self, places: &Places) -> Result<Option<usize>> {
+        for (number, layer) in self.layers.iter().enumerate().rev().filter(|(number, _)| places[*number].is_none()) {
+            if self.ns.namespace.blob(&layer.descriptor.digest)?.is_none() {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
+    }
+
     /// The layers, each from its directory where `places` has one, else from its blob.
-    fn given(&self, store: &Store, places: Vec<Option<Place>>) -> Result<Vec<Given>> {
+    fn given(&self, store: &Store, places: Places) -> Result<Vec<Given>> {
         let mut blobs: Vec<Option<Arc<dyn Blob>>> = Vec::new();
-        for (layer, place) in self.doc.layers.iter().zip(&places) {
+        for (layer, place) in self.layers.iter().zip(&places) {
             let blob = match place {
                 Some(_) => None,
                 None => LayerBlob::open(&self.ns.namespace, &layer.descriptor.digest)?,
@@ -51,13 +84,13 @@ impl Whole {
             blobs.push(blob.map(|blob| Arc::new(blob) as Arc<dyn Blob>));
         }
         // All that have to be read are read at the same time; then each is waited for.
-        for (blob, layer) in blobs.iter().zip(&self.doc.layers) {
+        for (blob, layer) in blobs.iter().zip(&self.layers) {
             if let Some(blob) = blob {
                 store.start(blob, &layer.descriptor.media_type)?;
             }
         }
         let mut given = Vec::new();
-        for ((blob, place), layer) in blobs.into_iter().zip(places).zip(&self.doc.layers) {
+        for ((blob, place), layer) in blobs.into_iter().zip(places).zip(&self.layers) {
             let digest = layer.descriptor.digest.to_string();
             given.push(match (place, blob) {
                 (Some(place), _) => Given::Directory { digest, place },
@@ -66,17 +99,25 @@ impl Whole {
                     check_diff_id(&index, layer)?;
                     Given::Tar { blob, index }
                 }
-                (None, None) => {
-                    let missing = "neither its blob nor a directory where it is unpacked is on this host";
-                    return fail!(NotLocal, "layer {digest}: {missing}");
-                }
+                (None, None) => return fail!(NotLocal, "layer {digest}: its blob is not on this host any more"),
             });
         }
         Ok(given)
     }
 
-    fn merged(&self, store: &Store, places: Vec<Option<Place>>) -> Result<Built> {
-        let chain = Chain { created: since_1970(self.created()), ..Chain::default() };
+    /// What a snapshotter shows that copies: its topmost directory holds everything.
+    fn copied(&self, places: &Places) -> Result<Built> {
+        let place = |(place, layer): (&Option<Place>, &LayerRef)| {
+            let digest = layer.descriptor.digest.to_string();
+            place.as_ref().map(|place| (digest, place.path.clone()))
+        };
+        let copies: Vec<_> = places.iter().zip(&self.layers).map(place).collect();
+        let rootfs = Chain { created: since_1970(self.created), ..Chain::default() }.copies(&copies)?;
+        Ok(Built::new(rootfs, vec![None]))
+    }
+
+    fn merged(&self, store: &Store, places: Places) -> Result<Built> {
+        let chain = Chain { created: since_1970(self.created), ..Chain::default() };
         merged(store, self.given(store, places)?, |layers| chain.build(layers))
     }
 }
@@ -118,17 +159,25 @@ fn merged(store: &Store, given: Vec<Given>, build: impl FnOnce(&[ChainLayer<'_>]
 
 impl Source for Whole {
     fn key(&self) -> String {
-        format!("image {} {}", self.ns.name(), self.manifest)
+        format!("image {} {} {}", self.ns.name(), self.manifest, self.layers.len())
     }
 
     fn build(&self, store: &Store) -> Result<Built> {
-        let places = unpacked::chain(&self.ns, &self.doc.layers)?;
+        let mut places = unpacked::chain(&self.ns, &self.layers)?;
+        if let Some(missing) = self.missing(&places)? {
+            match unpacked::elsewhere(&self.ns, &self.layers, missing)? {
+                Found::Copies(copies) => return self.copied(&copies),
+                Found::Layers(more) => {
+                    places.iter_mut().zip(more).for_each(|(place, more)| *place = place.take().or(more));
+                }
+            }
+        }
         let some = places.iter().any(Option::is_some);
         let all = places.iter().all(Option::is_some);
         match self.merged(store, places) {
             // What overlayfs refuses and the native snapshotter takes is told by the archives alone (LAYERS.md 0.2).
             Err(refusal) if some && !all && refusal.kind() == Kind::Corrupt => {
-                let blobs = self.merged(store, vec![None; self.doc.layers.len()]);
+                let blobs = self.merged(store, vec![None; self.layers.len()]);
                 blobs.map_err(|error| if error.kind() == Kind::NotLocal { refusal } else { error })
             }
             built => built,
@@ -136,16 +185,16 @@ impl Source for Whole {
     }
 
     fn created(&self) -> Option<SystemTime> {
-        self.doc.image.as_ref().and_then(|image| image.created)
+        self.created
     }
 
     fn attribute(&self, layer: usize, name: &str) -> Result<Option<Vec<u8>>> {
-        let Some(layer) = self.doc.layers.get(layer) else { return Ok(None) };
+        let Some(layer) = self.layers.get(layer) else { return Ok(None) };
         attribute(&self.ns, layer, name)
     }
 
     fn attribute_root(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        self.attribute(self.doc.layers.len().saturating_sub(1), name)
+        self.attribute(self.layers.len().saturating_sub(1), name)
     }
 }
 

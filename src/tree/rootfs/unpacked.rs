@@ -3,10 +3,12 @@
 use super::{Built, Source};
 use crate::containerd::{LayerRef, Mount, SnapshotKind};
 use crate::error::Result;
+use crate::fail;
 use crate::layers::dir::{DirLayer, DirOptions};
 use crate::layers::merge::{Layer, Options, Rootfs};
 use crate::layers::store::Store;
 use crate::tree::namespace::{Ns, links};
+use crate::tree::text;
 use crate::wait;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,13 +30,6 @@ pub struct Unpacked {
     pub merged: bool,
 }
 
-impl Unpacked {
-    /// The directory of the topmost layer alone. One that is merged is none: it does not say what its layer removed.
-    pub fn layer(&self) -> Option<&PathBuf> {
-        self.directories.first().filter(|_| !self.merged)
-    }
-}
-
 /// The directory of one layer.
 #[derive(Debug, Clone)]
 pub struct Place {
@@ -44,13 +39,24 @@ pub struct Place {
 }
 
 /// Where each layer of a chain, base first, is unpacked, as far as that is known and can be read.
-pub fn chain(ns: &Ns, layers: &[LayerRef]) -> Result<Vec<Option<Place>>> {
-    let mut places: Vec<Option<Place>> = vec![None; layers.len()];
+pub type Places = Vec<Option<Place>>;
+
+/// Where the layers of a chain are of which nothing else tells.
+pub enum Found {
+    /// Each in a directory of its own.
+    Layers(Places),
+    /// Each in a directory with all that lies below it, the topmost at least.
+    Copies(Places),
+}
+
+/// Where each layer of a chain is unpacked, as mounts tell that are there.
+pub fn chain(ns: &Ns, layers: &[LayerRef]) -> Result<Places> {
+    let mut places: Places = vec![None; layers.len()];
     let snapshotters = ns.namespace.client().snapshotters()?;
     for number in (0..layers.len()).rev() {
         let Some(chain) = layers[number].chain_id.as_ref().filter(|_| places[number].is_none()) else { continue };
         for snapshotter in &snapshotters {
-            let found = or_waits(unpacked(ns, snapshotter, &chain.to_string()))?.ok().flatten();
+            let found = or_waits(known(ns, snapshotter, &chain.to_string()))?.ok().flatten();
             if let Some(found) = found.filter(|found| !found.merged) {
                 found.give(&mut places[..=number]);
                 break;
@@ -60,7 +66,109 @@ pub fn chain(ns: &Ns, layers: &[LayerRef]) -> Result<Vec<Option<Place>>> {
     Ok(places)
 }
 
+/// Whether a chain can be had of which layer `missing` is in no directory of its own and in no blob: as copies, or by a
+/// view. Nothing is made.
+pub fn is_elsewhere(ns: &Ns, layers: &[LayerRef], missing: usize) -> Result<bool> {
+    let views = ns.shared.roots.views().is_some();
+    for snapshotter in ns.namespace.client().snapshotters()? {
+        for (number, chain) in (0..).zip(layers).skip(missing).filter_map(|(n, l)| Some((n, l.chain_id.as_ref()?))) {
+            let key = chain.to_string();
+            let is_there = is_committed(ns, &snapshotter, &key)?;
+            let is_top = number + 1 == layers.len();
+            if is_there && (views || is_top && or_waits(known(ns, &snapshotter, &key))?.is_ok_and(|k| k.is_some())) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Where such a chain is. Where no mount tells, a view is made that does (DESIGN 5.3).
+pub fn elsewhere(ns: &Ns, layers: &[LayerRef], missing: usize) -> Result<Found> {
+    let Some(top) = layers.last().and_then(|layer| layer.chain_id.as_ref()).map(ToString::to_string) else {
+        return fail!(NotLocal, "the layers are not on this host");
+    };
+    let snapshotters = ns.namespace.client().snapshotters()?;
+    for snapshotter in &snapshotters {
+        if or_waits(known(ns, snapshotter, &top))?.ok().flatten().is_some_and(|found| found.merged) {
+            return Ok(Found::Copies(copies(ns, snapshotter, layers)?));
+        }
+    }
+    for number in (missing..layers.len()).rev() {
+        let Some(chain) = layers[number].chain_id.as_ref().map(ToString::to_string) else { continue };
+        for snapshotter in &snapshotters {
+            if !is_committed(ns, snapshotter, &chain)? {
+                continue;
+            }
+            match viewed(ns, snapshotter, &chain)? {
+                Some(found) if !found.merged => {
+                    let mut places: Places = vec![None; layers.len()];
+                    found.give(&mut places[..=number]);
+                    return Ok(Found::Layers(places));
+                }
+                Some(_) if number + 1 == layers.len() => return Ok(Found::Copies(copies(ns, snapshotter, layers)?)),
+                _ => {}
+            }
+        }
+    }
+    let digest = &layers[missing].descriptor.digest;
+    fail!(NotLocal, "layer {digest}: neither its blob nor a directory where it is unpacked is on this host")
+}
+
+/// The directories of a snapshotter that copies, one for each layer of a chain.
+fn copies(ns: &Ns, snapshotter: &Arc<str>, layers: &[LayerRef]) -> Result<Places> {
+    let place = |layer: &LayerRef| {
+        let Some(chain) = layer.chain_id.as_ref().map(ToString::to_string) else { return Ok(None) };
+        let found = match known(ns, snapshotter, &chain)? {
+            None if is_committed(ns, snapshotter, &chain)? => viewed(ns, snapshotter, &chain)?,
+            known => known,
+        };
+        let path = found.and_then(|found| found.directories.into_iter().next());
+        Ok(path.map(|path| Place { path, user_xattr: false }))
+    };
+    layers.iter().map(place).collect()
+}
+
+fn is_committed(ns: &Ns, snapshotter: &Arc<str>, key: &str) -> Result<bool> {
+    let record = ns.namespace.snapshot(snapshotter, key)?;
+    Ok(record.is_some_and(|record| record.kind == SnapshotKind::Committed))
+}
+
+/// Where a committed snapshot is, as a view tells that is made now. The view is of what stands highest on it, so that
+/// it tells of the snapshots between as well.
+pub fn viewed(ns: &Ns, snapshotter: &Arc<str>, key: &str) -> Result<Option<Unpacked>> {
+    let Some(views) = ns.shared.roots.views() else { return Ok(None) };
+    let children = links::children(ns, snapshotter)?;
+    let (mut top, mut depth): (Arc<str>, usize) = (key.into(), 0);
+    while depth < DEEPEST
+        && let Some(child) = children.get(&top).and_then(|children| children.first())
+        && is_committed(ns, snapshotter, child)?
+    {
+        (top, depth) = (Arc::clone(child), depth + 1);
+    }
+    let found = directories(&views.of(&ns.namespace, snapshotter, &top)?);
+    match found {
+        Some(found) if depth == 0 || found.directories.len() > depth => found.below(ns, snapshotter, key, depth),
+        // A snapshotter that copies tells of one directory only.
+        _ => directories(&views.of(&ns.namespace, snapshotter, key)?)
+            .map_or(Ok(None), |found| found.below(ns, snapshotter, key, 0)),
+    }
+}
+
 impl Unpacked {
+    /// What the mounts of a descendant tell about the committed snapshot `key`, which begins `own` directories below.
+    fn below(mut self, ns: &Ns, snapshotter: &Arc<str>, key: &str, own: usize) -> Result<Option<Unpacked>> {
+        self.directories.drain(..own.min(self.directories.len()));
+        if self.directories.is_empty() {
+            return Ok(None);
+        }
+        // Below overlayfs, only a snapshot without a parent is mounted by a bind.
+        let record = ns.namespace.snapshot(snapshotter, key)?;
+        self.merged = self.merged && record.is_none_or(|record| !record.parent.is_empty());
+        self.live = false;
+        Ok(Some(self))
+    }
+
     /// Tells each layer of the chain `places`, of which this is the topmost, its directory. Mounts that leave a layer out
     /// tell of the topmost one alone.
     fn give(&self, places: &mut [Option<Place>]) {
@@ -76,7 +184,7 @@ impl Unpacked {
 
 /// Where a snapshot's files are, as its mounts or those of a descendant tell: nothing is mounted, and nothing made.
 /// `None` if no mount tells, or if the snapshotter keeps no directories.
-pub fn unpacked(ns: &Ns, snapshotter: &Arc<str>, key: &str) -> Result<Option<Unpacked>> {
+pub fn known(ns: &Ns, snapshotter: &Arc<str>, key: &str) -> Result<Option<Unpacked>> {
     let Some(record) = ns.namespace.snapshot(snapshotter, key)? else { return Ok(None) };
     if record.kind != SnapshotKind::Committed {
         let mounts = ns.namespace.snapshot_mounts(snapshotter, key)?;
@@ -99,11 +207,8 @@ pub fn unpacked(ns: &Ns, snapshotter: &Arc<str>, key: &str) -> Result<Option<Unp
             };
             // A view shows its parent and nothing of its own.
             let own = if user.kind == SnapshotKind::View { depth - 1 } else { depth };
-            let directories: Vec<PathBuf> = found.directories.iter().skip(own).cloned().collect();
-            if !directories.is_empty() {
-                // Below overlayfs, only a snapshot without a parent is mounted by a bind.
-                let merged = found.merged && !record.parent.is_empty();
-                return Ok(Some(Unpacked { directories, live: false, merged, ..found }));
+            if let Some(found) = found.below(ns, snapshotter, key, own)? {
+                return Ok(Some(found));
             }
         }
         if next.is_empty() {
@@ -159,6 +264,17 @@ impl Live {
         }
         Ok(layers)
     }
+}
+
+/// What is made of an active snapshot or of a view, if its mounts tell of directories.
+pub fn live(ns: &Ns, snapshotter: &Arc<str>, key: &str) -> Result<Option<Live>> {
+    let Some(record) = ns.namespace.snapshot(snapshotter, key)? else { return Ok(None) };
+    if record.kind == SnapshotKind::Committed {
+        return Ok(None);
+    }
+    let Some(found) = text::usable(known(ns, snapshotter, key))?.flatten() else { return Ok(None) };
+    let name = format!("{} {snapshotter} {key} {}", ns.name(), text::nanos(record.created));
+    Ok(Some(Live { name, found, created: record.created }))
 }
 
 impl Source for Live {

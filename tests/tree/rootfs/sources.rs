@@ -8,7 +8,12 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
 /// An image with most of what a file system can have, in three layers, that can run.
-fn rich(world: &World) -> (serde_json::Value, Vec<String>) {
+pub fn rich(world: &World) -> (serde_json::Value, Vec<String>) {
+    rich_unpacked(world, &[])
+}
+
+/// The same, imported with these options.
+pub fn rich_unpacked(world: &World, options: &[&str]) -> (serde_json::Value, Vec<String>) {
     let base = images::busybox_layer();
     let middle = tar(&[
         d("opt/").mode(0o750).owner(3, 4).mtime(1_600_000_000),
@@ -40,11 +45,12 @@ fn rich(world: &World) -> (serde_json::Value, Vec<String>) {
     let manifest = layout.image(&images::host(), &layers);
     let file = world.containerd.dir.join(format!("{}.tar", world.namespace));
     layout.save_all(&[("latest".into(), manifest.clone())], &file);
-    world.ctr(&["images", "import", "--base-name", "docker.io/library/rich", file.to_str().unwrap()]);
+    let import = ["images", "import", "--base-name", "docker.io/library/rich"];
+    world.ctr(&[&import[..], options, &[file.to_str().unwrap()]].concat());
     (manifest, digests)
 }
 
-const RICH: &str = "docker.io/library/rich:latest";
+pub const RICH: &str = "docker.io/library/rich:latest";
 
 /// Where the blobs of unpacked layers were discarded, all or some of them, the snapshots show the same.
 fn discarded_blobs(world: &World) {
@@ -70,7 +76,7 @@ fn discarded_blobs(world: &World) {
 }
 
 /// Everything of a tree with what tells its files: the directory, its inode numbers, and where each file came from.
-fn known(mount: &Mount, world: &World, manifest: &serde_json::Value) -> (Tree, Vec<(Vec<u8>, u64, String)>) {
+pub fn known(mount: &Mount, world: &World, manifest: &serde_json::Value) -> (Tree, Vec<(Vec<u8>, u64, String)>) {
     let path = mount.at_path(&world.path(&format!("manifests/{}/rootfs", oci::hex_of(manifest))));
     let tree = read(&path);
     let file = |name: &Vec<u8>| {

@@ -6,8 +6,8 @@ use crate::error::{Error, Kind, Result};
 use crate::node::row::{graft, link, live, private, text, via, when};
 use crate::node::{Dir, Object, One};
 use crate::tree::namespace::{Ns, images, snapshots, verbs};
-use crate::tree::tag;
 use crate::tree::text::{self as write, Text, line, line_if};
+use crate::tree::{rootfs, tag};
 use serde_json::json;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -46,12 +46,12 @@ pub static CONTAINER: Dir<Container> = Dir {
         })),
         graft("rootfs", "Its root filesystem as it is now, without its volumes.", |container| {
             let record = container.record()?;
-            snapshots::fs(&container.ns, &record.snapshotter, &record.snapshot_key, "rootfs")
+            rootfs::fs(&container.ns, &record.snapshotter, &record.snapshot_key, "rootfs")
         }),
         when(
             |container| {
                 let record = container.record()?;
-                Ok(snapshots::live(&container.ns, &record.snapshotter, &record.snapshot_key)?.is_some())
+                Ok(upper(container, &record)?.is_some())
             },
             private(live("changes", "What it changed since its image: `A`, `C` or `D`, and the path.", changes)),
         ),
@@ -109,12 +109,16 @@ fn task(container: &Container) -> Result<Option<Task>> {
     Ok(record.map(|record| Task::new(container, &record)))
 }
 
+/// Its directories, if the upper one tells what it changed.
+fn upper(container: &Container, record: &ContainerRecord) -> Result<Option<rootfs::Live>> {
+    let live = rootfs::live(&container.ns, &record.snapshotter, &record.snapshot_key)?;
+    Ok(live.filter(|live| live.found.live))
+}
+
 /// From the upper directory alone: as long as what was changed, however large the image is.
 fn changes(container: &Container) -> Text {
     let record = container.record()?;
-    let Some(live) = snapshots::live(&container.ns, &record.snapshotter, &record.snapshot_key)? else {
-        return Ok(None);
-    };
+    let Some(live) = upper(container, &record)? else { return Ok(None) };
     crate::wait::deadline()?;
     let mut layers = live.layers()?.into_iter();
     let Some(upper) = layers.next() else { return Ok(None) };
