@@ -49,7 +49,9 @@ fn one_view(world: &World) {
     // No trace: the chain can be removed, the topmost first.
     for layer in ["02", "01", "00"] {
         let chain = world.value(&format!("manifests/{}/layers/{layer}/chain_id", oci::hex_of(&manifest)));
-        world.ctr(&["snapshots", "rm", &chain]);
+        let done = world.containerd.try_ctr(&world.namespace, &["snapshots", "rm", &chain]);
+        // The garbage collector, which each removal calls, may be first.
+        assert!(done.code == Some(0) || done.err.contains("not found"), "{done:?}");
     }
 }
 
