@@ -92,6 +92,8 @@ pub struct Options {
     pub allow_containers: bool,
     /// `rmdir`, `rm` and `mv` delete and rename objects.
     pub allow_delete: bool,
+    /// Links of a root filesystem are rewritten so that they stay inside.
+    pub symlinks_inside: bool,
 }
 
 /// Options that mount(8), fstab and systemd put there for themselves or that say what is so anyway.
@@ -122,12 +124,11 @@ impl Options {
                 "allow_other" => options.allow_other = true,
                 "allow_containers" => options.allow_containers = true,
                 "allow_delete" => options.allow_delete = true,
+                "symlinks=inside" => options.symlinks_inside = true,
                 _ if IGNORED.contains(&word) || word.starts_with("x-") => {}
                 _ => {
-                    return fail!(
-                        Invalid,
-                        "-o {word}: no such option; there are ro, allow_other, allow_containers, allow_delete"
-                    );
+                    let known = "ro, allow_other, allow_containers, allow_delete, symlinks=inside";
+                    return fail!(Invalid, "-o {word}: no such option; there are {known}");
                 }
             }
         }

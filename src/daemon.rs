@@ -155,7 +155,7 @@ fn roots(arguments: &Arguments, options: Options, client: &Client) -> Arc<tree::
     if let Some(views) = &views {
         views.sweep_later();
     }
-    Arc::new(tree::rootfs::Roots::new(&arguments.cache(), views))
+    Arc::new(tree::rootfs::Roots::new(&arguments.cache(), views, options.symlinks_inside))
 }
 
 /// What the mounting user should know, a line each.

@@ -47,6 +47,7 @@ pub struct Containerd {
     /// Everything of it is below this directory, on tmpfs where there is room.
     pub dir: PathBuf,
     bin: PathBuf,
+    apart: bool,
     child: Mutex<Option<Child>>,
     rpc: OnceLock<Rpc>,
     _lock: teardown::Lock,
@@ -55,12 +56,22 @@ pub struct Containerd {
 impl Containerd {
     /// Starts one that answers when this returns.
     pub fn start(version: Version) -> Containerd {
+        Containerd::begin(version, false)
+    }
+
+    /// The same, with its root on a file system of a mount namespace of its own.
+    pub fn start_apart(version: Version) -> Containerd {
+        Containerd::begin(version, true)
+    }
+
+    fn begin(version: Version, apart: bool) -> Containerd {
         assert_eq!(unsafe { libc::geteuid() }, 0, "these tests need root: containerd and FUSE do");
         assert!(Path::new("/dev/fuse").exists(), "these tests need /dev/fuse");
         teardown::sweep_once();
         let bin = version.bin().unwrap_or_else(|| panic!("no containerd {version:?} here: run contrib/setup"));
         let (dir, lock) = teardown::new_directory();
-        let containerd = Containerd { version, bin, dir, child: Mutex::new(None), rpc: OnceLock::new(), _lock: lock };
+        let containerd =
+            Containerd { version, bin, dir, apart, child: Mutex::new(None), rpc: OnceLock::new(), _lock: lock };
         std::fs::write(containerd.dir.join("config.toml"), config(&containerd.dir)).unwrap();
         containerd.spawn();
         containerd
@@ -152,7 +163,14 @@ impl Containerd {
         let mut child = self.child.lock().unwrap();
         assert!(child.is_none(), "it runs already");
         let log = std::fs::File::options().create(true).append(true).open(self.dir.join("log")).unwrap();
-        let spawned = Command::new(self.bin.join("containerd"))
+        let binary = self.bin.join("containerd");
+        let mut command = Command::new(if self.apart { Path::new("unshare") } else { &binary });
+        if self.apart {
+            let hide = "mkdir -p \"$1\" && mount -t tmpfs tmpfs \"$1\" && shift && exec \"$@\"";
+            command.args(["-m", "--propagation", "private", "sh", "-c", hide, "sh"]);
+            command.arg(self.dir.join("root")).arg(&binary);
+        }
+        let spawned = command
             .arg("--config")
             .arg(self.dir.join("config.toml"))
             .env("PATH", self.path())

@@ -23,6 +23,11 @@ impl World {
         World::of(Arc::new(Containerd::start(version)))
     }
 
+    /// A containerd whose files only it sees, as in a container.
+    pub fn apart(version: Version) -> World {
+        World::of(Arc::new(Containerd::start_apart(version)))
+    }
+
     fn of(containerd: Arc<Containerd>) -> World {
         let namespace = containerd.new_namespace();
         containerd.ctr("default", &["namespaces", "create", &namespace]);

@@ -7,6 +7,7 @@
 mod blob;
 mod committed;
 mod hidden;
+mod inside;
 mod place;
 mod source;
 mod unpacked;
@@ -90,6 +91,8 @@ pub struct Roots {
     builders: Pool,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
     views: Option<Arc<Views>>,
+    /// Links are shown so that following one never leaves its root filesystem.
+    inside: bool,
 }
 
 struct State {
@@ -101,8 +104,8 @@ struct State {
 
 impl Roots {
     /// With indexes below `cache`. Where there are no `views`, nothing is changed in containerd to see where a snapshot
-    /// is, and what cannot be had otherwise is absent.
-    pub fn new(cache: &Path, views: Option<Arc<Views>>) -> Roots {
+    /// is, and what cannot be had otherwise is absent. With `inside`, links are rewritten so that they stay inside.
+    pub fn new(cache: &Path, views: Option<Arc<Views>>, inside: bool) -> Roots {
         let config = crate::layers::store::Config::new(PARSER, || Box::new(Scanner::default()));
         Roots {
             store: Store::open(Some(cache), config),
@@ -115,6 +118,7 @@ impl Roots {
             builders: Pool::new(BUILDERS),
             wake: OnceLock::new(),
             views,
+            inside,
         }
     }
 

@@ -1,5 +1,6 @@
 //! A root filesystem as places of the tree.
 
+use super::inside::inside;
 use super::{Built, Roots, Source};
 use crate::error::{Kind, Result};
 use crate::fail;
@@ -144,6 +145,13 @@ impl Shown {
         }
     }
 
+    /// Where a link leads if it is not shown as it is, but so that it stays inside.
+    fn inside(&self, built: &Built, handle: &Handle) -> Result<Option<Vec<u8>>> {
+        let Some(dir) = self.up.as_ref().filter(|_| self.tree.roots.inside) else { return Ok(None) };
+        let depth = std::iter::successors(dir.up.as_ref(), |dir| dir.up.as_ref()).count();
+        Ok(inside(&built.rootfs.readlink(handle)?, depth))
+    }
+
     fn entry(self: &Arc<Self>, built: &Built, name: &[u8], handle: Handle) -> Node {
         let found = Some(At { handle, shape: built.shape });
         let (tree, up) = (Arc::clone(&self.tree), Some(Arc::clone(self)));
@@ -152,13 +160,21 @@ impl Shown {
 
     fn shown(&self, built: &Arc<Built>, handle: &Handle) -> Result<Attr> {
         let mut attr = self.tree.convert(&built.rootfs.attr(handle)?);
+        let rewritten = if attr.kind == FileType::Symlink { self.inside(built, handle)? } else { None };
+        if let Some(target) = &rewritten {
+            attr.size = target.len() as u64;
+        }
         if attr.kind != FileType::Directory {
             let identity = built.rootfs.identity(handle);
             if matches!(&identity, Err(e) if e.kind() == Kind::NotYet) {
                 self.tree.roots.settle(&*self.tree.source, built, handle);
             }
             let merge::Identity { layer, path } = identity?;
-            attr.identity = Some(stable_hash(&[b"file", layer.as_bytes(), &path]));
+            attr.identity = Some(match rewritten {
+                // The same link may lead elsewhere from where it has another name.
+                Some(target) => stable_hash(&[b"link", layer.as_bytes(), &path, &target]),
+                None => stable_hash(&[b"file", layer.as_bytes(), &path]),
+            });
         }
         Ok(attr)
     }
@@ -195,7 +211,10 @@ impl Place for Shown {
     }
 
     fn target(&self, _: Seat) -> Result<Target> {
-        self.with(|built, handle| built.rootfs.readlink(handle)).map(Target::Verbatim)
+        self.with(|built, handle| match self.inside(built, handle)? {
+            Some(target) => Ok(Target::Verbatim(target)),
+            None => built.rootfs.readlink(handle).map(Target::Verbatim),
+        })
     }
 
     fn open(&self, _: Seat) -> Result<Opened> {

@@ -7,6 +7,7 @@ mod live;
 mod nasty;
 mod restart;
 mod sources;
+mod uses;
 mod views;
 
 use crate::common::compare::{File, NEVER, Time, Tree};
