@@ -95,6 +95,13 @@ impl Namespace {
         if let Some(manifest) = lock(memo).get(&key) {
             return Ok(manifest);
         }
+        self.manifest_now(digest)
+    }
+
+    /// The same with a config that may have come a moment ago.
+    pub fn manifest_now(&self, digest: &Digest) -> Result<Arc<ManifestDoc>> {
+        let key = (self.name().clone(), digest.clone());
+        let memo = &self.inner().resolved.manifests;
         let bytes = self.document(digest)?;
         let manifest = parse_manifest(&bytes).map_err(|e| e.context(format!("manifest {digest}")))?;
         let manifest = Arc::new(self.with_config(manifest)?);
