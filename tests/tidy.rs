@@ -31,6 +31,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("tokio::", &["containerd"]),
     ("containerd_client::", &["containerd"]),
     ("libz_rs_sys::", &["layers"]),
+    ("oci_client::", &["run"]),
     ("libc::mount", &["attach"]),
 ];
 

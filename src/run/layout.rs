@@ -255,7 +255,7 @@ fn members(index: &[u8], docker: Option<&[u8]>, blobs: &BTreeMap<Digest, u64>) -
 }
 
 /// JSON as Go writes it: in strings, what could be markup is escaped.
-fn json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
+pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
     let text = match serde_json::to_string(value) {
         Ok(text) => text,
         Err(error) => return fail!(Io, "{error}"),

@@ -75,6 +75,35 @@ pub fn familiar(name: &str) -> Option<String> {
     Some(format!("{}:{tag}", official.unwrap_or(path)))
 }
 
+/// The full name of what Docker calls so: `busybox` is `docker.io/library/busybox:latest` (`ParseDockerRef`). None if it
+/// is no name of Docker's.
+pub fn normalized(name: &str) -> Option<String> {
+    let (name, digest) = name.split_once('@').map_or((name, None), |(name, digest)| (name, Some(digest)));
+    let at = name.rfind('/').map_or(0, |at| at + 1);
+    let (bare, tag) = match name[at..].find(':') {
+        Some(colon) => (&name[..at + colon], Some(&name[at + colon + 1..])),
+        None => (name, None),
+    };
+    // What is written short has a name without a host in it, and one without a slash is one of Docker's own.
+    let short = familiar(bare)?;
+    let short = short.strip_suffix(":latest").unwrap_or(&short);
+    let is_full =
+        bare == short && bare.split('/').next().is_some_and(|first| first.contains(['.', ':']) || first == "localhost");
+    let full = match (is_full && bare.contains('/'), short.contains('/')) {
+        (true, _) => short.to_owned(),
+        (false, true) => format!("docker.io/{short}"),
+        (false, false) => format!("docker.io/library/{short}"),
+    };
+    match (digest, tag) {
+        (Some(digest), tag) => {
+            let known = crate::containerd::Digest::parse(digest).is_some() && tag.is_none_or(is_tag);
+            known.then(|| format!("{full}@{digest}"))
+        }
+        (None, Some(tag)) => is_tag(tag).then(|| format!("{full}:{tag}")),
+        (None, None) => Some(format!("{full}:latest")),
+    }
+}
+
 fn is_host(domain: &str) -> bool {
     let (name, port) = domain.split_once(':').unwrap_or((domain, "0"));
     let part = |part: &str| {
@@ -124,6 +153,29 @@ mod tests {
         ] {
             assert_eq!(tag(name), wanted, "{name}");
         }
+    }
+
+    #[test]
+    fn what_docker_writes_short_has_a_full_name() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        for (name, wanted) in [
+            ("busybox", Some("docker.io/library/busybox:latest")),
+            ("busybox:1", Some("docker.io/library/busybox:1")),
+            ("me/it:1", Some("docker.io/me/it:1")),
+            ("localhost/it:1", Some("localhost/it:1")),
+            ("localhost:5000/it", Some("localhost:5000/it:latest")),
+            ("h.example/a/b:1", Some("h.example/a/b:1")),
+            ("docker.io/library/a:1", Some("docker.io/library/a:1")),
+            ("docker.io/a:1", Some("docker.io/library/a:1")),
+            ("index.docker.io/me/a", Some("docker.io/me/a:latest")),
+            ("a:b c", None),
+            ("", None),
+            ("A/b/C", None),
+        ] {
+            assert_eq!(normalized(name).as_deref(), wanted, "{name}");
+        }
+        assert_eq!(normalized(&format!("a:1@{digest}")), Some(format!("docker.io/library/a@{digest}")));
+        assert_eq!(normalized("a@sha256:1"), None);
     }
 
     #[test]

@@ -34,15 +34,36 @@ pub fn is_unpacked(ns: &Namespace, snapshotter: &str, chain: &Digest) -> Result<
     Ok(ns.snapshot(snapshotter, &chain.to_string())?.is_some())
 }
 
+/// The snapshotter that a command uses: the one that it names, else the namespace's, else overlayfs.
+pub fn snapshotter(ns: &Namespace, named: Option<&str>) -> Result<String> {
+    if let Some(named) = named.filter(|name| !name.is_empty()) {
+        return Ok(named.to_owned());
+    }
+    let labels = ns.labels()?;
+    Ok(labels.get("containerd.io/defaults/snapshotter").unwrap_or("overlayfs").to_owned())
+}
+
 /// Unpacks what is not unpacked yet; the name of the snapshot that holds all of it. `held` is a handle with a lease.
 pub fn unpack(held: &Namespace, digest: &Digest, snapshotter: &str, progress: &Progress) -> Result<Digest> {
-    let manifest = held.manifest(digest)?;
+    unpack_when(held, digest, snapshotter, progress, &|_| Ok(()))
+}
+
+/// The same while the layers still come in: each is asked for with `ready`, which returns when it is here.
+pub fn unpack_when(
+    held: &Namespace,
+    digest: &Digest,
+    snapshotter: &str,
+    progress: &Progress,
+    ready: &dyn Fn(&Digest) -> Result<()>,
+) -> Result<Digest> {
+    let manifest = held.manifest_now(digest)?;
     let chain = chain(&manifest, digest)?;
     if !is_unpacked(held, snapshotter, &chain)? {
         let mut parent = String::new();
         progress.expect(manifest.layers.iter().map(|layer| layer.descriptor.size).sum());
         for layer in &manifest.layers {
             wait::check()?;
+            ready(&layer.descriptor.digest)?;
             progress.say(format!("unpacking {}", layer.descriptor.digest));
             parent = one(held, layer, &parent, snapshotter)?;
             progress.add(layer.descriptor.size);
