@@ -15,11 +15,14 @@
 //! Nothing here is skipped in silence: without root, `/dev/fuse` or a version of containerd the tests fail and say what to do.
 #![allow(dead_code)] // a kit: the tests of each time use a part of it
 
+mod command;
 pub mod compare;
 pub mod containerd;
+pub mod holdings;
 pub mod images;
 pub mod mount;
 pub mod oci;
+pub mod registry;
 pub mod rpc;
 pub mod shell;
 pub mod slow;

@@ -117,7 +117,12 @@ impl Layout {
             named["annotations"] = json!({"org.opencontainers.image.ref.name": tag});
             named
         };
-        let index = json!({"schemaVersion": 2, "manifests": targets.iter().map(named).collect::<Vec<_>>()});
+        self.save_index(&targets.iter().map(named).collect::<Vec<_>>(), path);
+    }
+
+    /// The same with manifests that are annotated already.
+    pub fn save_index(&self, manifests: &[Value], path: &Path) {
+        let index = json!({"schemaVersion": 2, "manifests": manifests});
         let mut tar = Tar::new()
             .file("oci-layout", r#"{"imageLayoutVersion": "1.0.0"}"#)
             .file("index.json", index.to_string())

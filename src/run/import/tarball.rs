@@ -337,7 +337,7 @@ mod tests {
     fn made(flags: &str) -> Vec<u8> {
         let dir = tempfile::tempdir().unwrap();
         let script = format!(
-            "cd {} && mkdir d && echo hello >d/a && ln -s ../d/a d/b && l=d/$(printf %0150d 1) && mkdir $l && echo x >$l/y && \
+            "cd {} && mkdir d && echo hello >d/a && ln -s ../d/a d/b && n=$(printf %090d 1) && l=d/$n/$n && mkdir -p $l && echo x >$l/y && \
              tar {flags} -cf - d",
             dir.path().display()
         );
@@ -355,7 +355,7 @@ mod tests {
                 |name: &str| all.iter().find(|(n, ..)| n == name).unwrap_or_else(|| panic!("{flags}: {name}: {all:?}"));
             assert_eq!(find("d/a").1, 6);
             assert_eq!(find("d/b").2, Type::Symlink("d/a".into()));
-            assert_eq!(find(&format!("d/{:0150}/y", 1)).1, 2);
+            assert_eq!(find(&format!("d/{0:090}/{0:090}/y", 1)).1, 2);
             for cut in [100, 512, 700, 1024, bytes.len() / 2] {
                 // It ends, with an error or, between two members, without.
                 let _ = names(&bytes[..cut]);

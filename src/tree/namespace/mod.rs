@@ -18,7 +18,7 @@ pub mod verbs;
 use super::{Shared, tag, text};
 use crate::containerd::Namespace;
 use crate::error::Result;
-use crate::node::row::{ctl, dir, follow, log, outcome, private, text as text_row, when};
+use crate::node::row::{ctl, dir, follow, log, outcome, private, sink, text as text_row, when};
 use crate::node::{Dir, Object};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -66,6 +66,7 @@ pub static NAMESPACE: Dir<Ns> = Dir {
     rows: &[
         ctl(&verbs::VERBS),
         outcome(),
+        sink("import", "An archive of images written here is imported.", verbs::images::incoming),
         text_row("labels", "Its labels, `key=value` a line.", |ns| text::labels(&ns.namespace.labels()?)),
         log("events", "The events of this namespace, one JSON object a line.", |ns| {
             super::events(ns.namespace.client(), Some(ns.name()))

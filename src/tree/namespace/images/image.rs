@@ -3,7 +3,8 @@
 use super::oci;
 use crate::containerd::{ImageRecord, ManifestKind, ManifestRef, Resolved};
 use crate::error::{Error, Kind, Result};
-use crate::node::row::{bytes, dir, each, link as link_row, live, text, when};
+use crate::node::row::{bytes, ctl, dir, each, link as link_row, live, outcome, text, when};
+use crate::node::verb::{Verbs, verb};
 use crate::node::{Dir, Each, Member, Object, Row, Target};
 use crate::tree::name;
 use crate::tree::namespace::{Ns, blobs, containers, links, manifest, verbs};
@@ -52,8 +53,27 @@ pub static IMAGE: Dir<Image> = Dir {
         when(|image| Ok(image.layout()?.is_some()), dir("oci", &oci::OCI)),
         bytes("oci.tar", "The same as one archive: what `ctr images export --all-platforms` writes of it.", oci::tar),
         dir("containers", &CONTAINERS),
+        ctl(&VERBS),
+        outcome(),
     ],
 };
+
+static VERBS: Verbs<Image> = Verbs::new(&[&[
+    verbs::label(),
+    verb("tag", "[--force] TARGET…", "Gives it further names.", |image: &Image, command| {
+        verbs::images::tag(&image.ns, &image.name, command)
+    }),
+    verb("rename", "[--force] TARGET", "Gives it another name.", |image: &Image, command| {
+        verbs::images::rename(&image.ns, &image.name, command)
+    }),
+    verb("delete", "[--sync]", "Deletes it.", |image: &Image, command| {
+        verbs::images::delete(&image.ns, &image.name, command)
+    })
+    .or(&["rm", "remove"]),
+    verb("unpack", "[--snapshotter SN] [--platform P]", "Unpacks it.", |image: &Image, command| {
+        verbs::images::unpack(&image.ns, &image.name, command)
+    }),
+]]);
 
 static MANIFESTS: Dir<Image> = Dir {
     doc: "Links to every manifest that the target names, here or not.",
@@ -161,6 +181,10 @@ impl Object for Image {
     fn set_label(&self, key: &str, value: Option<&str>) -> Result<()> {
         self.record()?;
         self.ns.namespace.label_image(&self.name, &verbs::one_label(key, value))
+    }
+    fn delete(&self) -> Result<()> {
+        self.record()?;
+        self.ns.namespace.delete_image(&self.name, false)
     }
 }
 

@@ -3,6 +3,7 @@
 //! The verbs of each noun stand in a file of their own; here are the rules that all lines obey. What an object's own
 //! `ctl` does is the same function.
 
+pub mod images;
 pub mod leases;
 mod namespaces;
 pub mod snapshots;
@@ -15,8 +16,11 @@ use crate::node::Object;
 use crate::node::command::{Command, Word};
 use crate::node::verb::{Verb, Verbs};
 
-pub static VERBS: Verbs<Ns> =
-    Verbs { groups: &[snapshots::VERBS, leases::VERBS, namespaces::VERBS], words, note: |_| Ok(NOTE.into()) };
+pub static VERBS: Verbs<Ns> = Verbs {
+    groups: &[images::VERBS, snapshots::VERBS, leases::VERBS, namespaces::VERBS],
+    words,
+    note: |_| Ok(NOTE.into()),
+};
 
 /// What `cat ctl` says after the verbs.
 const NOTE: &str = "\

@@ -1,0 +1,143 @@
+//! `/namespaces/<namespace>/ctl`: `images …`, and what an image's own `ctl` does.
+
+use crate::error::Result;
+use crate::fail;
+use crate::node::Sink;
+use crate::node::command::Command;
+use crate::node::verb::{Verb, verb};
+use crate::run::image::{self, DeleteArgs, LabelArgs, TagArgs, UnpackArgs};
+use crate::run::import::{self, ImportArgs, ImportFlags};
+use crate::run::pull::{self, PullArgs};
+use crate::tree::namespace::Ns;
+
+/// Flags whose values are shown nowhere.
+pub const SECRET: &[&str] = &["--user", "-u"];
+
+pub const VERBS: &[Verb<Ns>] = &[
+    verb("images pull", "[FLAG…] REFERENCE", "Pulls an image from a registry and unpacks it.", |ns: &Ns, command| {
+        let args: PullArgs = command.parse()?;
+        ns.job(command, |namespace, progress| pull::pull(namespace, &args, progress)).map(drop)
+    })
+    .secret(SECRET)
+    .or(&["pull"]),
+    verb(
+        "images import",
+        "[FLAG…] FILE",
+        "Imports the images of an archive; one can also be written to `import`.",
+        |ns: &Ns, command| {
+            let args: ImportArgs = command.parse()?;
+            ns.job(command, |namespace, progress| import::import_file(namespace, &args, progress)).map(drop)
+        },
+    )
+    .or(&["import"]),
+    verb("images tag", "[--force] SOURCE TARGET…", "Gives an image further names.", |ns: &Ns, command| {
+        let args: TagArgs = command.parse()?;
+        match args.names.split_first() {
+            Some((source, targets)) => image::tag(&ns.namespace, source, targets, args.force),
+            None => fail!(Invalid, "an image must be given"),
+        }
+    })
+    .or(&["tag"]),
+    verb("images rename", "[--force] SOURCE TARGET", "Gives an image another name.", |ns: &Ns, command| {
+        let args: TagArgs = command.parse()?;
+        match &args.names[..] {
+            [source, target] => image::rename(&ns.namespace, source, target, args.force),
+            _ => fail!(Invalid, "an image and its new name must be given"),
+        }
+    }),
+    verb("images delete", "[--sync] IMAGE…", "Deletes images.", |ns: &Ns, command| {
+        let args: DeleteArgs = command.parse()?;
+        image::delete(&ns.namespace, &args.names, args.sync)
+    })
+    .or(&["images rm", "images remove", "images del"]),
+    verb(
+        "images label",
+        "[--replace-all] IMAGE KEY=VALUE…",
+        "Sets labels of an image; `KEY=` takes one away.",
+        |ns: &Ns, command| image::label(&ns.namespace, &command.parse::<LabelArgs>()?),
+    ),
+    verb(
+        "images unpack",
+        "[--snapshotter SN] [--platform P] IMAGE…",
+        "Unpacks images that are here.",
+        |ns: &Ns, command| {
+            let args: UnpackArgs = command.parse()?;
+            if args.names.is_empty() {
+                return fail!(Invalid, "an image must be given");
+            }
+            ns.job(command, |namespace, progress| {
+                args.names.iter().try_for_each(|name| image::unpack(namespace, name, &args, progress))
+            })
+        },
+    ),
+];
+
+/// What an image's own `ctl` does: the same, without its name.
+pub fn tag(ns: &Ns, name: &str, command: &Command) -> Result<()> {
+    let args: TagArgs = command.parse()?;
+    image::tag(&ns.namespace, name, &args.names, args.force)
+}
+
+/// `rename NAME`
+pub fn rename(ns: &Ns, name: &str, command: &Command) -> Result<()> {
+    let args: TagArgs = command.parse()?;
+    match &args.names[..] {
+        [target] => image::rename(&ns.namespace, name, target, args.force),
+        _ => fail!(Invalid, "one new name must be given"),
+    }
+}
+
+/// `delete [--sync]`
+pub fn delete(ns: &Ns, name: &str, command: &Command) -> Result<()> {
+    let args: DeleteArgs = command.parse()?;
+    match &args.names[..] {
+        [] => ns.namespace.delete_image(name, args.sync),
+        [more, ..] => fail!(Invalid, "{more}: this is the ctl of {name}, and deletes that"),
+    }
+}
+
+/// `unpack`
+pub fn unpack(ns: &Ns, name: &str, command: &Command) -> Result<()> {
+    let args: UnpackArgs = command.parse()?;
+    if let Some(more) = args.names.first() {
+        return fail!(Invalid, "{more}: this is the ctl of {name}, and unpacks that");
+    }
+    ns.job(command, |namespace, progress| image::unpack(namespace, name, &args, progress))
+}
+
+/// `import`: an archive that is written.
+pub fn incoming(ns: &Ns) -> Result<Option<Box<dyn Sink>>> {
+    Ok(Some(Box::new(Incoming { ns: ns.clone(), stream: None, taken: 0 })))
+}
+
+/// Begins when something is written.
+struct Incoming {
+    ns: Ns,
+    stream: Option<import::Stream>,
+    taken: u64,
+}
+
+impl Sink for Incoming {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        if offset != self.taken {
+            return fail!(Invalid, "import: an archive is written from its beginning to its end");
+        }
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            none => {
+                let ns = self.ns.clone();
+                let job = move |work: &mut dyn FnMut(&crate::run::progress::Progress) -> Result<()>| {
+                    ns.shared.jobs.run(ns.namespace.name(), "import", work)
+                };
+                none.insert(import::Stream::start(&self.ns.namespace, ImportFlags::default(), job)?)
+            }
+        };
+        stream.write(bytes)?;
+        self.taken += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<()> {
+        self.stream.map_or(Ok(()), import::Stream::finish)
+    }
+}
