@@ -148,10 +148,12 @@ impl Fetch<'_> {
                 arrivals.stop.store(true, Ordering::Relaxed);
             }
             let all = arrivals.all();
-            // What went wrong with a blob is why the rest went wrong.
-            match (arrivals.failure(), done) {
+            // What went wrong with a blob is why the rest went wrong; a blob that was given up tells nothing.
+            let failure = arrivals.failure().filter(|error| error.kind() != Kind::Cancelled);
+            match (failure, done) {
+                (_, Err(error)) if error.kind() == Kind::Interrupted => Err(error),
                 (Some(error), _) => Err(error),
-                (None, done) => all.and(done),
+                (None, done) => done.and_then(|done| all.map(|()| done)),
             }
         })
     }

@@ -23,7 +23,7 @@ use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Reference, RegistryOperation};
 use std::sync::{Arc, Once};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a registry may be silent.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -36,6 +36,9 @@ const MANIFEST_BYTES: usize = 8 << 20;
 
 /// What is handed on at a time.
 const PIECE_BYTES: usize = 1 << 20;
+
+/// Of a slow registry less is handed on, so that it is seen to move.
+const PIECE_TIME: Duration = Duration::from_millis(250);
 
 /// How often a failed question is asked again.
 const TRIES: u32 = 5;
@@ -260,8 +263,8 @@ impl Registry {
         for _ in 1..TRIES {
             match ask() {
                 Err(error) if error.kind() == Kind::Again => {
-                    let end = std::time::Instant::now() + pause;
-                    while std::time::Instant::now() < end {
+                    let end = Instant::now() + pause;
+                    while Instant::now() < end {
                         wait::check()?;
                         std::thread::sleep(Duration::from_millis(20));
                     }
@@ -288,7 +291,8 @@ impl Incoming {
         let mut piece = Vec::with_capacity(PIECE_BYTES);
         let stream = &mut self.stream;
         let work = async {
-            while piece.len() < PIECE_BYTES {
+            let began = Instant::now();
+            while piece.len() < PIECE_BYTES && began.elapsed() < PIECE_TIME {
                 match stream.next().await {
                     Some(Ok(bytes)) => piece.extend_from_slice(&bytes),
                     Some(Err(error)) => return Err(error),
