@@ -9,7 +9,7 @@
 mod chain;
 mod layer;
 
-pub use chain::{Chain, ChainLayer, TarLayer, UnpackedLayer};
+pub use chain::{Chain, ChainLayer, Copy, TarLayer, UnpackedLayer};
 pub use layer::{At, Attr, Found, Identity, Layer, Source, Xattr};
 
 use super::tree::Type;

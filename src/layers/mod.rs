@@ -8,6 +8,7 @@ pub mod changes;
 pub mod dir;
 pub mod hidden;
 pub mod merge;
+pub mod mounted;
 pub mod tar;
 pub mod tree;
 

@@ -56,15 +56,29 @@ pub struct Containerd {
 impl Containerd {
     /// Starts one that answers when this returns.
     pub fn start(version: Version) -> Containerd {
-        Containerd::begin(version, false)
+        Containerd::begin(version, false, |_| String::new())
+    }
+
+    /// The same, with a snapshotter that keeps file systems in files, where this version has it.
+    pub fn start_with_blocks(version: Version) -> Containerd {
+        Containerd::begin(version, false, |dir| {
+            let script = "truncate -s 16M \"$F\" && mkfs.ext4 -q \"$F\"";
+            let file = dir.join("scratch");
+            assert_eq!(shell::sh(script, &[("F", file.to_str().unwrap())], 20).code, Some(0), "no mkfs.ext4 here");
+            let dir = dir.display();
+            let plugin = "[plugins.\"io.containerd.snapshotter.v1.blockfile\"]";
+            format!(
+                "{plugin}\n  root_path = \"{dir}/blockfile\"\n  scratch_file = \"{dir}/scratch\"\n  fs_type = \"ext4\""
+            )
+        })
     }
 
     /// The same, with its root on a file system of a mount namespace of its own.
     pub fn start_apart(version: Version) -> Containerd {
-        Containerd::begin(version, true)
+        Containerd::begin(version, true, |_| String::new())
     }
 
-    fn begin(version: Version, apart: bool) -> Containerd {
+    fn begin(version: Version, apart: bool, more: fn(&Path) -> String) -> Containerd {
         assert_eq!(unsafe { libc::geteuid() }, 0, "these tests need root: containerd and FUSE do");
         assert!(Path::new("/dev/fuse").exists(), "these tests need /dev/fuse");
         teardown::sweep_once();
@@ -72,7 +86,8 @@ impl Containerd {
         let (dir, lock) = teardown::new_directory();
         let containerd =
             Containerd { version, bin, dir, apart, child: Mutex::new(None), rpc: OnceLock::new(), _lock: lock };
-        std::fs::write(containerd.dir.join("config.toml"), config(&containerd.dir)).unwrap();
+        let config = format!("{}\n{}", config(&containerd.dir), more(&containerd.dir));
+        std::fs::write(containerd.dir.join("config.toml"), config).unwrap();
         containerd.spawn();
         containerd
     }

@@ -28,6 +28,11 @@ impl World {
         World::of(Arc::new(Containerd::start_apart(version)))
     }
 
+    /// A containerd with snapshots that are file systems in files, where this version has them.
+    pub fn blocks(version: Version) -> World {
+        World::of(Arc::new(Containerd::start_with_blocks(version)))
+    }
+
     fn of(containerd: Arc<Containerd>) -> World {
         let namespace = containerd.new_namespace();
         containerd.ctr("default", &["namespaces", "create", &namespace]);

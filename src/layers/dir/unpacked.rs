@@ -37,6 +37,8 @@ pub struct Unpacked {
     /// Where the directory is a copy of the next lower one's with the layer unpacked into it: its place in the chain, and
     /// those of `lowers`.
     copied: Option<(usize, Vec<usize>)>,
+    /// When the snapshot was begun, where its files do not tell when they were made.
+    begun: Option<SystemTime>,
     times: Mutex<HashMap<Box<[u8]>, Seconds>>,
     links: OnceLock<Links>,
 }
@@ -48,13 +50,17 @@ type Seconds = (i64, u32);
 type Links = Option<HashMap<(u64, u64), Box<[u8]>>>;
 
 impl Unpacked {
-    /// What is unpacked at `path`, above `lowers`, nearest first.
-    pub fn new(path: &Path, created: (i64, u32), lowers: Vec<Arc<dyn Layer>>) -> Unpacked {
+    /// What is unpacked at `path`, above `lowers`, nearest first; `begun` is when the snapshot was, if its own directory
+    /// does not tell.
+    pub fn new(path: &Path, created: Seconds, lowers: Vec<Arc<dyn Layer>>, begun: Option<SystemTime>) -> Unpacked {
+        // containerd keeps each snapshot in a directory of its own, which was there before anything was unpacked.
+        let begun = begun.or_else(|| fs::metadata(path.parent()?).ok()?.created().ok());
         Unpacked {
             path: path.to_owned(),
             created,
             lowers,
             copied: None,
+            begun,
             times: Mutex::default(),
             links: OnceLock::new(),
         }
@@ -87,7 +93,7 @@ impl Unpacked {
     /// The time of a directory. Those that the archive describes got theirs when everything was there; one that it
     /// only implies was changed last when something was unpacked into it, and has the time that it had below.
     pub(super) fn dir_time(&self, path: &[u8], meta: &Metadata) -> Result<(i64, u32)> {
-        if path.is_empty() || !is_implied(meta) {
+        if path.is_empty() || !self.is_implied(meta) {
             return Ok((meta.mtime(), meta.mtime_nsec() as u32));
         }
         if let Some(time) = self.times.lock().unwrap_or_else(PoisonError::into_inner).get(path) {
@@ -101,6 +107,20 @@ impl Unpacked {
         }
         times.insert(path.into(), time);
         Ok(time)
+    }
+
+    /// Whether what changed a directory last was the making of its entries. The time that an archive gives was set after
+    /// that, and lies before the directory was made, and before the snapshot was.
+    fn is_implied(&self, meta: &Metadata) -> bool {
+        let (changed, status) = ((meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()));
+        let modified = u64::try_from(meta.mtime()).ok().and_then(|seconds| {
+            SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, u32::try_from(meta.mtime_nsec()).ok()?))
+        });
+        match (meta.created().ok().or(self.begun), modified) {
+            (Some(born), Some(modified)) => modified >= born && changed <= status,
+            // The file system does not keep when a directory was made.
+            _ => changed == status,
+        }
     }
 
     /// The first name of a file that has several, as [`crate::layers::tree::LayerTree::path`] has it: the first in the
@@ -146,20 +166,6 @@ fn has_same_bytes(one: &dyn Layer, at: &At, other: &dyn Layer, there: &At) -> Re
         }
     }
     Ok(true)
-}
-
-/// Whether what changed a directory last was the making of its entries. The time that an archive gives was set after
-/// that, and lies before the directory was made.
-fn is_implied(meta: &Metadata) -> bool {
-    let (changed, status) = ((meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()));
-    let modified = u64::try_from(meta.mtime()).ok().and_then(|seconds| {
-        SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, u32::try_from(meta.mtime_nsec()).ok()?))
-    });
-    match (meta.created(), modified) {
-        (Ok(born), Some(modified)) => modified >= born && changed <= status,
-        // The file system does not keep when a directory was made.
-        _ => changed == status,
-    }
 }
 
 /// The xattrs that an archive can have brought: the others are the host's.

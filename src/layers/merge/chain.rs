@@ -9,6 +9,7 @@ use crate::layers::tar::Limits;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// A layer of which the archive is known.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +28,17 @@ pub struct UnpackedLayer<'a> {
     pub path: &'a Path,
     /// overlayfs's marks in it are `user.overlay.*`.
     pub user_xattr: bool,
+    /// When the snapshot was begun, if the directory does not tell.
+    pub begun: Option<SystemTime>,
+}
+
+/// The directory of a layer that is unpacked into a copy of what lies below.
+#[derive(Debug, Clone)]
+pub struct Copy {
+    pub digest: String,
+    pub path: PathBuf,
+    /// When the snapshot was begun, if the directory does not tell.
+    pub begun: Option<SystemTime>,
 }
 
 /// A layer of a chain: an archive, the directory that it was unpacked to, or something that is a tree already.
@@ -67,9 +79,10 @@ impl Chain {
         for (number, layer) in layers.iter().enumerate() {
             let layer = match layer {
                 ChainLayer::Ready(layer) => layer.clone(),
-                ChainLayer::Unpacked(UnpackedLayer { digest, path, user_xattr }) => {
+                ChainLayer::Unpacked(UnpackedLayer { digest, path, user_xattr, begun }) => {
                     let lowers = built.iter().rev().cloned().collect();
-                    Arc::new(DirLayer::unpacked(digest, *user_xattr, Unpacked::new(path, self.created, lowers))?)
+                    let unpacked = Unpacked::new(path, self.created, lowers, *begun);
+                    Arc::new(DirLayer::unpacked(digest, *user_xattr, unpacked)?)
                 }
                 ChainLayer::Tar(TarLayer { digest, entries }) => {
                     let role = if number == 0 { Role::Base } else { Role::Upper };
@@ -95,13 +108,13 @@ impl Chain {
     /// What a snapshotter shows that unpacks each layer into a copy of what lies below: the topmost directory. `copies`
     /// are the digests and directories of the layers, base first; of those below the topmost some may be unknown. A
     /// file's identity is of this chain alone: two copies of a file may differ in nothing but what they hold.
-    pub fn copies(&self, copies: &[Option<(String, PathBuf)>]) -> Result<Rootfs> {
-        let id = format!("copy:{}", joined(copies.iter().flatten().map(|(digest, _)| digest.as_str())));
+    pub fn copies(&self, copies: &[Option<Copy>]) -> Result<Rootfs> {
+        let id = format!("copy:{}", joined(copies.iter().flatten().map(|copy| copy.digest.as_str())));
         let (mut built, mut numbers): (Vec<Arc<dyn Layer>>, Vec<usize>) = Default::default();
-        for (number, (_, path)) in (0..).zip(copies).filter_map(|(n, copy)| Some((n, copy.as_ref()?))) {
+        for (number, copy) in (0..).zip(copies).filter_map(|(n, copy)| Some((n, copy.as_ref()?))) {
             let lowers = built.iter().rev().cloned().collect();
-            let unpacked =
-                Unpacked::new(path, self.created, lowers).copied(number, numbers.iter().rev().copied().collect());
+            let unpacked = Unpacked::new(&copy.path, self.created, lowers, copy.begun)
+                .copied(number, numbers.iter().rev().copied().collect());
             numbers.push(number);
             built.push(Arc::new(DirLayer::unpacked(&id, false, unpacked)?));
         }

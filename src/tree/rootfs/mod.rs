@@ -12,16 +12,17 @@ mod place;
 mod source;
 mod unpacked;
 
-use crate::containerd::Views;
+use crate::containerd::{Mount, Views};
 use crate::error::{Error, Kind, Result};
 use crate::layers::merge::{Handle, Rootfs};
+use crate::layers::mounted::Mounted;
 use crate::layers::reader::Reader;
 use crate::layers::store::Store;
 use crate::node::pool::Pool;
 use crate::node::stable_hash;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -91,6 +92,8 @@ pub struct Roots {
     builders: Pool,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
     views: Option<Arc<Views>>,
+    /// File systems that were mounted to look into views, by kind and source.
+    mounts: Mutex<HashMap<(String, String), Mounted>>,
     /// Links are shown so that following one never leaves its root filesystem.
     inside: bool,
 }
@@ -118,6 +121,7 @@ impl Roots {
             builders: Pool::new(BUILDERS),
             wake: OnceLock::new(),
             views,
+            mounts: Mutex::default(),
             inside,
         }
     }
@@ -127,8 +131,23 @@ impl Roots {
         self.views.as_ref()
     }
 
+    /// A path to the root of a file system that a mount of one of our views tells of. It stays mounted until the end.
+    fn mounted(&self, mount: &Mount) -> Result<PathBuf> {
+        let key = (mount.kind.clone(), mount.source.clone());
+        let known = |mounts: &HashMap<_, Mounted>| mounts.get(&key).map(Mounted::path);
+        if let Some(path) = known(&self.mounts.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(path);
+        }
+        let mounted = Mounted::new(&mount.kind, &mount.source, &mount.options)?;
+        let mut mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(mounts.entry(key).or_insert(mounted).path())
+    }
+
     /// Gives back what is held in containerd: the mount has ended.
     pub fn end(&self) {
+        // First: a snapshot whose device is mounted cannot be removed.
+        self.lock().built.clear();
+        self.mounts.lock().unwrap_or_else(PoisonError::into_inner).clear();
         if let Some(views) = &self.views {
             views.end();
         }

@@ -9,7 +9,7 @@ use crate::fail;
 use crate::layers::Blob;
 use crate::layers::decode::media;
 use crate::layers::index::Index;
-use crate::layers::merge::{Chain, ChainLayer, Rootfs, TarLayer, UnpackedLayer};
+use crate::layers::merge::{Chain, ChainLayer, Copy, Rootfs, TarLayer, UnpackedLayer};
 use crate::layers::store::Store;
 use crate::tree::namespace::{Ns, links};
 use std::sync::Arc;
@@ -109,7 +109,7 @@ impl Whole {
     fn copied(&self, places: &Places) -> Result<Built> {
         let place = |(place, layer): (&Option<Place>, &LayerRef)| {
             let digest = layer.descriptor.digest.to_string();
-            place.as_ref().map(|place| (digest, place.path.clone()))
+            place.as_ref().map(|place| Copy { digest, path: place.path.clone(), begun: place.begun })
         };
         let copies: Vec<_> = places.iter().zip(&self.layers).map(place).collect();
         let rootfs = Chain { created: since_1970(self.created), ..Chain::default() }.copies(&copies)?;
@@ -144,8 +144,8 @@ fn merged(store: &Store, given: Vec<Given>, build: impl FnOnce(&[ChainLayer<'_>]
         .zip(&entries)
         .map(|(layer, entries)| match layer {
             Given::Tar { blob, .. } => ChainLayer::Tar(TarLayer { digest: blob.digest(), entries }),
-            Given::Directory { digest, place: Place { path, user_xattr } } => {
-                ChainLayer::Unpacked(UnpackedLayer { digest, path, user_xattr: *user_xattr })
+            Given::Directory { digest, place: Place { path, user_xattr, begun } } => {
+                ChainLayer::Unpacked(UnpackedLayer { digest, path, user_xattr: *user_xattr, begun: *begun })
             }
         })
         .collect();

@@ -28,6 +28,8 @@ pub struct Unpacked {
     pub user_xattr: bool,
     /// The one directory holds what lies below as well, as the native snapshotter does it.
     pub merged: bool,
+    /// When the snapshot was begun, if its directories do not tell.
+    pub begun: Option<SystemTime>,
 }
 
 /// The directory of one layer.
@@ -36,6 +38,8 @@ pub struct Place {
     pub path: PathBuf,
     /// overlayfs's marks in it are `user.overlay.*`.
     pub user_xattr: bool,
+    /// When the snapshot was begun, if the directory does not tell.
+    pub begun: Option<SystemTime>,
 }
 
 /// Where each layer of a chain, base first, is unpacked, as far as that is known and can be read.
@@ -123,8 +127,8 @@ fn copies(ns: &Ns, snapshotter: &Arc<str>, layers: &[LayerRef]) -> Result<Places
             None if is_committed(ns, snapshotter, &chain)? => viewed(ns, snapshotter, &chain)?,
             known => known,
         };
-        let path = found.and_then(|found| found.directories.into_iter().next());
-        Ok(path.map(|path| Place { path, user_xattr: false }))
+        let place = |found: Unpacked| Some((found.directories.into_iter().next()?, found.begun));
+        Ok(found.and_then(place).map(|(path, begun)| Place { path, user_xattr: false, begun }))
     };
     layers.iter().map(place).collect()
 }
@@ -150,9 +154,21 @@ pub fn viewed(ns: &Ns, snapshotter: &Arc<str>, key: &str) -> Result<Option<Unpac
     match found {
         Some(found) if depth == 0 || found.directories.len() > depth => found.below(ns, snapshotter, key, depth),
         // A snapshotter that copies tells of one directory only.
-        _ => directories(&views.of(&ns.namespace, snapshotter, key)?)
-            .map_or(Ok(None), |found| found.below(ns, snapshotter, key, 0)),
+        _ => {
+            let mounts = views.of(&ns.namespace, snapshotter, key)?;
+            let found = directories(&mounts).map_or_else(|| mounted(ns, &mounts), |found| Ok(Some(found)))?;
+            found.map_or(Ok(None), |found| found.below(ns, snapshotter, key, 0))
+        }
     }
+}
+
+/// What is in the file system that a mount of one of our views tells of, where that is no directory: it is mounted for
+/// us alone. Those of others are left alone, for a device that is mounted cannot be removed.
+fn mounted(ns: &Ns, mounts: &[Mount]) -> Result<Option<Unpacked>> {
+    let [mount] = mounts else { return Ok(None) };
+    let directories = vec![ns.shared.roots.mounted(mount)?];
+    let begun = std::fs::metadata(&mount.source).and_then(|file| file.created()).ok();
+    Ok(Some(Unpacked { directories, live: false, user_xattr: false, merged: true, begun }))
 }
 
 impl Unpacked {
@@ -176,7 +192,7 @@ impl Unpacked {
         for (place, path) in places.iter_mut().rev().zip(&self.directories).take(if whole { usize::MAX } else { 1 }) {
             let readable = std::fs::read_dir(path).is_ok();
             if place.is_none() && readable {
-                *place = Some(Place { path: path.clone(), user_xattr: self.user_xattr });
+                *place = Some(Place { path: path.clone(), user_xattr: self.user_xattr, begun: self.begun });
             }
         }
     }
@@ -230,7 +246,13 @@ fn directories(mounts: &[Mount]) -> Option<Unpacked> {
     match mount.kind.as_str() {
         "bind" | "rbind" => {
             let live = !mount.options.iter().any(|option| option == "ro");
-            Some(Unpacked { directories: vec![PathBuf::from(&mount.source)], live, user_xattr: false, merged: true })
+            Some(Unpacked {
+                directories: vec![PathBuf::from(&mount.source)],
+                live,
+                user_xattr: false,
+                merged: true,
+                begun: None,
+            })
         }
         "overlay" => {
             let option = |name: &str| mount.options.iter().find_map(|option| option.strip_prefix(name));
@@ -238,7 +260,7 @@ fn directories(mounts: &[Mount]) -> Option<Unpacked> {
             let lower = option("lowerdir=")?;
             let directories = upper.into_iter().chain(lower.split(':')).map(PathBuf::from).collect();
             let user_xattr = mount.options.iter().any(|option| option == "userxattr");
-            Some(Unpacked { directories, live: upper.is_some(), user_xattr, merged: false })
+            Some(Unpacked { directories, live: upper.is_some(), user_xattr, merged: false, begun: None })
         }
         _ => None,
     }

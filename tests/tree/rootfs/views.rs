@@ -154,4 +154,57 @@ fn native_only(world: &World) {
     eventually("all is given back", Duration::from_secs(10), || made(world, "native") == nothing());
 }
 
+/// Snapshots that are no directories: images of disks (blockfile) and of layers (erofs), mounted for ctrfs alone.
+fn no_directories(world: &World) {
+    let plugins = world.containerd.ctr("default", &["plugins", "ls"]);
+    let works = |name: &str| {
+        plugins.lines().any(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words.starts_with(&["io.containerd.snapshotter.v1", name]) && words.last() == Some(&"ok")
+        })
+    };
+    let tried: Vec<&str> = ["blockfile", "erofs"].into_iter().filter(|name| works(name)).collect();
+    let kernel = std::fs::read_to_string("/proc/filesystems").unwrap().contains("\terofs\n");
+    let expected: &[&str] = match world.version() {
+        Version::V1_6 => &[],
+        Version::V2 if kernel => &["blockfile", "erofs"],
+        Version::V1_7 | Version::V2 => &["blockfile"],
+    };
+    if !kernel {
+        eprintln!("NOT TESTED: erofs, which this kernel does not have");
+    }
+    assert_eq!(tried, expected, "{plugins}");
+    for snapshotter in tried {
+        let (manifest, digests) = super::sources::rich_unpacked(world, &["--no-unpack"]);
+        let blobs = known(world.mount(), world, &manifest).0;
+        let mounted = ctr_mount(world, super::sources::RICH, &["--snapshotter", snapshotter]).unwrap();
+        let right = read(&mounted.0);
+        let key = mounted.0.to_str().unwrap().to_owned();
+        drop(mounted);
+        world.ctr(&["snapshots", "--snapshotter", snapshotter, "rm", &key]);
+        discard(world, &digests);
+        let mount = Mount::new(&world.containerd, &[]);
+        let root = mount.at_path(&world.path(&format!("manifests/{}/rootfs", oci::hex_of(&manifest))));
+        let ours = read(&root);
+        let names: Vec<_> = right.files.keys().filter(|name| **name != b"/lost+found").collect();
+        assert!(ours.files.keys().filter(|name| **name != b"/lost+found").eq(names.iter().copied()), "{snapshotter}");
+        for (path, file) in blobs.files.iter().filter(|(path, _)| !path.is_empty()) {
+            assert_eq!(Some(file), ours.files.get(path), "{snapshotter}: {}", path.escape_ascii());
+        }
+        // Each of the lower snapshots, too; and nobody else sees a mount.
+        for layer in ["00", "01"] {
+            let chain = world.value(&format!("manifests/{}/layers/{layer}/chain_id", oci::hex_of(&manifest)));
+            let fs = world.path(&format!("snapshots/{snapshotter}/{chain}/fs/etc/passwd"));
+            assert!(mount.read(&fs).contains("root"), "{snapshotter}, layer {layer}");
+        }
+        let mounts = std::fs::read_to_string(format!("/proc/{}/mounts", mount.pid())).unwrap();
+        // What containerd itself mounts for erofs is its own.
+        assert!(!mounts.lines().any(|line| line.starts_with("/dev/loop") && line.contains(" ext4 ")), "{mounts}");
+        drop(mount);
+        eventually("all is given back", Duration::from_secs(10), || made(world, snapshotter) == nothing());
+        world.ctr(&["images", "rm", "--sync", super::sources::RICH]);
+    }
+}
+
 crate::each_version!(one_view, passive, killed, renewed, native_only);
+crate::each_version_of!(crate::common::World::blocks; no_directories);
