@@ -72,7 +72,10 @@ impl Namespace {
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_millis(500));
                 }
-                other => return other.map(Some),
+                other => {
+                    self.ingest_changed(content.reference);
+                    return other.map(Some);
+                }
             }
         }
     }
@@ -251,8 +254,8 @@ impl ContentWriter {
                 Ok(digest)
             }
             Err(error) => {
-                // Gone on with, it would be wrong again.
-                if error.kind() == Kind::Digest {
+                // Gone on with, it would be wrong again; without a digest nobody knows what it is.
+                if error.kind() == Kind::Digest || expected.is_none() {
                     let _ = namespace.abort_ingest(&reference);
                 }
                 Err(error)

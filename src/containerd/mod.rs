@@ -4,6 +4,7 @@
 //! with `WouldWait` on a FUSE thread; what is in memory is answered there. No lock is held across a call.
 
 mod blob;
+mod blob_stream;
 mod change;
 mod container_write;
 mod content;

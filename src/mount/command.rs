@@ -177,6 +177,10 @@ impl Shared {
                 *slot = Slot::Failed;
                 Err(error)
             }
+            Slot::Broken(error) => {
+                *slot = Slot::Broken(error.clone());
+                Err(error)
+            }
             Slot::Busy => fail!(Busy, "another write of this open file is being carried out"),
             // Neither is noted: what failed before it is what people ask for.
             Slot::Failed => {
@@ -274,7 +278,7 @@ fn stream(mut sink: Box<dyn Sink>, offset: u64, bytes: &[u8]) -> Outcome {
         Ok(()) => (Ok(bytes.len()), Slot::Sink(sink)),
         // A writer that has to handle a signal may go on after it.
         Err(error) if error.kind() == Kind::Again => (Err(error), Slot::Sink(sink)),
-        Err(error) => (Err(error), Slot::Closed),
+        Err(error) => (Err(error.clone()), Slot::Broken(error)),
     }
 }
 

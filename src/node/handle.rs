@@ -61,7 +61,9 @@ pub enum Slot {
     Sink(Box<dyn Sink>),
     /// A write is being carried out.
     Busy,
-    /// A stream that failed, or that is closed while a write is still being carried out.
+    /// A stream that failed. The kernel cuts long writes in pieces: whichever of them is the last to be answered says why.
+    Broken(Error),
+    /// What is closed while a write is still being carried out.
     Closed,
 }
 

@@ -44,7 +44,7 @@ pub struct Layout {
 /// One image in Docker's `manifest.json`.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Docker {
+pub(super) struct Docker {
     config: String,
     repo_tags: Option<Vec<String>>,
     layers: Option<Vec<String>>,
@@ -187,44 +187,66 @@ impl<'a> Gather<'a> {
         Ok(())
     }
 
-    /// The descriptor with the annotations that name it (`addNameAnnotation`) and tell its source (`copySourceLabels`).
     fn named(&self, descriptor: &Descriptor, name: &str) -> Result<Descriptor> {
-        let pairs = descriptor.annotations.iter();
-        let mut annotations: BTreeMap<String, String> = pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-        annotations.insert("io.containerd.image.name".into(), name.to_owned());
-        annotations.insert("org.opencontainers.image.ref.name".into(), reference::tag(name));
-        if self.recent
-            && let Some(info) = self.blob(&descriptor.digest)?
-        {
-            let sources = info.labels.iter().filter(|(key, _)| key.starts_with(SOURCE));
-            annotations.extend(sources.map(|(k, v)| (k.to_owned(), v.to_owned())));
-        }
-        Ok(Descriptor { annotations: annotations.iter().collect::<Labels>(), ..descriptor.clone() })
+        let info = if self.recent { self.blob(&descriptor.digest)? } else { None };
+        Ok(named(descriptor, name, info.as_ref()))
     }
 
     fn docker(&self, manifest: &ManifestRef, name: Option<&str>) -> Result<Option<Docker>> {
         let Some(doc) = usable(self.namespace.manifest(&manifest.descriptor.digest))? else { return Ok(None) };
         let Some(config) = &doc.config else { return Ok(None) };
-        let layers: Vec<String> = doc.layers.iter().map(|layer| path(&layer.descriptor.digest)).collect();
-        Ok(Some(Docker {
-            config: path(&config.digest),
-            // What Go writes for a list without a member.
-            repo_tags: name.and_then(reference::familiar).map(|tag| vec![tag]),
-            layers: (!layers.is_empty()).then_some(layers),
-        }))
+        Ok(Some(docker(config, doc.layers.iter().map(|layer| &layer.descriptor), name)))
     }
 
     fn finish(self, manifests: Vec<Descriptor>, docker: Option<Docker>) -> Result<Layout> {
-        let media_type = self.recent.then_some("application/vnd.oci.image.index.v1+json");
-        let index = json(&Index { schema_version: 2, media_type, manifests })?;
-        let docker = docker.map(|docker| json(&[docker])).transpose()?;
-        let archive = Archive::new(members(&index, docker.as_deref(), &self.blobs));
+        let (index, docker, archive) = whole(manifests, docker.map(|one| vec![one]), &self.blobs, self.recent)?;
         let mut said = [&index[..], docker.as_deref().unwrap_or_default()].concat();
         for (digest, size) in &self.blobs {
             said.extend_from_slice(format!("\n{digest} {size}").as_bytes());
         }
         Ok(Layout { fingerprint: Digest::of(&said), index, docker, blobs: self.blobs, archive })
     }
+}
+
+/// The descriptor with the annotations that name it (`addNameAnnotation`) and, out of what is known of its blob, tell its
+/// source (`copySourceLabels`).
+pub(super) fn named(descriptor: &Descriptor, name: &str, info: Option<&BlobInfo>) -> Descriptor {
+    let pairs = descriptor.annotations.iter();
+    let mut annotations: BTreeMap<String, String> = pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    annotations.insert("io.containerd.image.name".into(), name.to_owned());
+    annotations.insert("org.opencontainers.image.ref.name".into(), reference::tag(name));
+    if let Some(info) = info {
+        let sources = info.labels.iter().filter(|(key, _)| key.starts_with(SOURCE));
+        annotations.extend(sources.map(|(k, v)| (k.to_owned(), v.to_owned())));
+    }
+    Descriptor { annotations: annotations.iter().collect::<Labels>(), ..descriptor.clone() }
+}
+
+/// An image in Docker's `manifest.json`, by the names that Docker knows it by.
+pub(super) fn docker<'a, 'b>(
+    config: &Descriptor,
+    layers: impl Iterator<Item = &'a Descriptor>,
+    names: impl IntoIterator<Item = &'b str>,
+) -> Docker {
+    let layers: Vec<String> = layers.map(|layer| path(&layer.digest)).collect();
+    let tags: Vec<String> = names.into_iter().filter_map(reference::familiar).collect();
+    // What Go writes for a list without a member is null.
+    let list = |list: Vec<String>| (!list.is_empty()).then_some(list);
+    Docker { config: path(&config.digest), repo_tags: list(tags), layers: list(layers) }
+}
+
+/// `index.json`, `manifest.json` and the archive of these manifests and blobs.
+pub(super) fn whole(
+    manifests: Vec<Descriptor>,
+    docker: Option<Vec<Docker>>,
+    blobs: &BTreeMap<Digest, u64>,
+    recent: bool,
+) -> Result<(Vec<u8>, Option<Vec<u8>>, Archive)> {
+    let media_type = recent.then_some("application/vnd.oci.image.index.v1+json");
+    let index = json(&Index { schema_version: 2, media_type, manifests })?;
+    let docker = docker.map(|docker| json(&docker)).transpose()?;
+    let archive = Archive::new(members(&index, docker.as_deref(), blobs));
+    Ok((index, docker, archive))
 }
 
 /// Where a layout has a blob.
@@ -265,7 +287,7 @@ pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
     Ok(escapes.into_iter().fold(text, |text, (from, to)| text.replace(from, to)).into_bytes())
 }
 
-fn is_before_1_7(version: &str) -> bool {
+pub(super) fn is_before_1_7(version: &str) -> bool {
     let mut numbers = version.trim_start_matches('v').split(['.', '~', '+', '-']).map_while(|n| n.parse::<u32>().ok());
     matches!((numbers.next(), numbers.next()), (Some(1), Some(..=6)))
 }

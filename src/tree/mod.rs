@@ -34,6 +34,7 @@ pub struct Shared {
     pub layouts: namespace::images::oci::Layouts,
     pub roots: Arc<rootfs::Roots>,
     pub jobs: crate::run::jobs::Jobs,
+    pub waiting: crate::run::content::Waiting,
 }
 
 /// The node of the root.
@@ -46,6 +47,7 @@ pub fn root(client: Client, daemon: Arc<status::Daemon>, roots: Arc<rootfs::Root
             layouts: Default::default(),
             roots,
             jobs: Default::default(),
+            waiting: Default::default(),
         })),
         &ROOT,
     )

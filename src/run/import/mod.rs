@@ -330,7 +330,7 @@ fn blob(held: &Namespace, name: &str, size: u64, tar: &mut Tarball) -> Result<Di
 }
 
 /// The archive without its compression, if it has one.
-fn decompressed<'a>(source: &'a mut dyn Read) -> Result<Box<dyn Read + 'a>> {
+pub fn decompressed<'a>(source: &'a mut dyn Read) -> Result<Box<dyn Read + 'a>> {
     let mut head = [0; 4];
     let mut filled = 0;
     while filled < head.len() {

@@ -22,14 +22,14 @@ use oci_client::client::{BlobResponse, Certificate, CertificateEncoding, ClientC
 use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Reference, RegistryOperation};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How long a registry may be silent.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// How long a registry may take to put away what it was sent.
-const UPLOAD: Duration = Duration::from_secs(1800);
+/// How long a registry may take for a blob that it is sent; a command can be cancelled before.
+const UPLOAD: Duration = Duration::from_secs(6 * 3600);
 
 /// The longest manifest or index.
 const MANIFEST_BYTES: usize = 8 << 20;
@@ -55,6 +55,8 @@ pub struct Registry {
     containerd: Containerd,
     locator: Locator,
     endpoints: Vec<Endpoint>,
+    /// Which of them takes pushes.
+    pushes: OnceLock<usize>,
 }
 
 /// A blob that is coming in.
@@ -81,7 +83,7 @@ impl Registry {
             };
             endpoints.push(Endpoint { client: client(&host)?, host, auth });
         }
-        Ok(Registry { containerd: containerd.clone(), locator, endpoints })
+        Ok(Registry { containerd: containerd.clone(), locator, endpoints, pushes: OnceLock::new() })
     }
 
     /// Where the image is.
@@ -194,9 +196,25 @@ impl Registry {
         format!("{}/{}", self.locator.host, self.locator.repository)
     }
 
+    /// The first endpoint that takes pushes and can be reached.
     fn for_push(&self) -> Result<&Endpoint> {
-        let endpoint = self.endpoints.iter().find(|e| e.host.push);
-        endpoint.ok_or_else(|| Error::new(Kind::Policy, format!("{}: no host of it takes pushes", self.locator.host)))
+        if let Some(endpoint) = self.pushes.get().and_then(|at| self.endpoints.get(*at)) {
+            return Ok(endpoint);
+        }
+        let mut failed = None;
+        for (at, endpoint) in self.endpoints.iter().enumerate().filter(|(_, e)| e.host.push) {
+            match self.login(endpoint, &self.reference(endpoint, None)) {
+                Err(error) if error.kind() == Kind::Away => failed = failed.or(Some(error)),
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    // Two may find out at once, and find the same.
+                    let _ = self.pushes.set(at);
+                    return Ok(endpoint);
+                }
+            }
+        }
+        let none = || Error::new(Kind::Policy, format!("{}: no host of it takes pushes", self.locator.host));
+        Err(failed.unwrap_or_else(none))
     }
 
     /// The reference as an endpoint is asked for it.
@@ -354,7 +372,6 @@ fn client(host: &Host) -> Result<oci_client::Client> {
         accept_invalid_certificates: !host.verify,
         extra_root_certificates: authorities,
         use_monolithic_push: true,
-        read_timeout: Some(SILENCE),
         connect_timeout: Some(Duration::from_secs(30)),
         user_agent: concat!("ctrfs/", env!("CARGO_PKG_VERSION")),
         ..Default::default()

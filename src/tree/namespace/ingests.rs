@@ -3,8 +3,11 @@
 use super::Ns;
 use crate::containerd::IngestRecord;
 use crate::error::Result;
-use crate::node::row::{each, text};
-use crate::node::{Dir, Each, Member, Object, Target};
+use crate::fail;
+use crate::node::row::{ctl, each, outcome, sink, text, when};
+use crate::node::verb::{Verbs, verb};
+use crate::node::{Dir, Each, Member, Object, Sink, Target};
+use crate::run::content;
 use crate::tree::name;
 use crate::tree::text::{self as write, line};
 use std::borrow::Cow;
@@ -30,13 +33,76 @@ static INGEST: Dir<Ingest> = Dir {
         }),
         text("started", "When it was begun.", |ingest| write::time(ingest.record.started)),
         text("updated", "When something was last written.", |ingest| write::time(ingest.record.updated)),
+        when(
+            |ingest| Ok(ingest.ns.shared.waiting.has(&ingest.ns.namespace, &ingest.record.reference)),
+            sink("data", "Takes the bytes of an ingest that was begun here; the last one makes it a blob.", |ingest| {
+                Ok(Some(Box::new(Data { of: ingest.clone(), ingest: None, taken: 0 })))
+            }),
+        ),
+        ctl(&VERBS),
+        outcome(),
     ],
 };
+
+static VERBS: Verbs<Ingest> =
+    Verbs::new(&[&[verb("abort", "", "Drops what was written.", |ingest: &Ingest, command| {
+        command.bare()?;
+        match ingest.ns.shared.waiting.take(&ingest.ns.namespace, &ingest.record.reference) {
+            Some(waiting) => {
+                drop(waiting);
+                Ok(())
+            }
+            None => ingest.ns.namespace.abort_ingest(&ingest.record.reference),
+        }
+    })
+    .or(&["delete", "rm"])]]);
 
 /// An ingest, as it was when it was looked up: a second old at most.
 #[derive(Clone)]
 struct Ingest {
+    ns: Ns,
     record: Arc<IngestRecord>,
+}
+
+/// The bytes of an ingest, on their way.
+struct Data {
+    of: Ingest,
+    ingest: Option<content::Ingest>,
+    taken: u64,
+}
+
+impl Sink for Data {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let reference = &self.of.record.reference;
+        if offset != self.taken {
+            return fail!(Invalid, "ingest {reference}: it is written from its beginning to its end");
+        }
+        if self.ingest.is_none() {
+            self.ingest = self.of.ns.shared.waiting.take(&self.of.ns.namespace, reference);
+        }
+        let Some(ingest) = &mut self.ingest else {
+            return fail!(Busy, "ingest {reference}: somebody else writes it, or it is a blob already");
+        };
+        ingest.write(bytes)?;
+        self.taken += bytes.len() as u64;
+        match self.ingest.take_if(|ingest| ingest.is_whole()) {
+            Some(ingest) => ingest.commit().map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(self: Box<Self>) -> Result<()> {
+        if self.ingest.is_none() {
+            return Ok(());
+        }
+        fail!(Corrupt, "ingest {}: cut short after {} bytes; it is dropped", self.of.record.reference, self.taken)
+    }
+}
+
+impl Ingest {
+    fn new(ns: &Ns, record: &Arc<IngestRecord>) -> Ingest {
+        Ingest { ns: ns.clone(), record: Arc::clone(record) }
+    }
 }
 
 impl Object for Ingest {
@@ -53,12 +119,12 @@ impl Object for Ingest {
 }
 
 fn ingests(ns: &Ns) -> Result<Vec<Ingest>> {
-    Ok(ns.namespace.ingests()?.values().map(|record| Ingest { record: Arc::clone(record) }).collect())
+    Ok(ns.namespace.ingests()?.values().map(|record| Ingest::new(ns, record)).collect())
 }
 
 fn find(ns: &Ns, component: &str) -> Result<Option<Ingest>> {
     let ingests = ns.namespace.ingests()?;
-    Ok(name::find(&ingests, component).map(|record| Ingest { record: Arc::clone(record) }))
+    Ok(name::find(&ingests, component).map(|record| Ingest::new(ns, record)))
 }
 
 /// The path of an ingest, if it is under way.

@@ -70,6 +70,19 @@ static VERBS: Verbs<Image> = Verbs::new(&[&[
         verbs::images::delete(&image.ns, &image.name, command)
     })
     .or(&["rm", "remove"]),
+    verb("push", "[FLAG…] [REMOTE]", "Pushes it to a registry.", |image: &Image, command| {
+        verbs::images::push(&image.ns, &image.name, command)
+    })
+    .secret(verbs::images::SECRET),
+    verb("export", "[FLAG…] FILE", "Writes it into an archive on this host.", |image: &Image, command| {
+        verbs::images::export(&image.ns, &image.name, command)
+    }),
+    verb(
+        "convert",
+        "--uncompress|--gzip|--zstd|--oci TARGET",
+        "Makes the same image with other layers.",
+        |image: &Image, command| verbs::images::convert(&image.ns, &image.name, command),
+    ),
     verb("unpack", "[--snapshotter SN] [--platform P]", "Unpacks it.", |image: &Image, command| {
         verbs::images::unpack(&image.ns, &image.name, command)
     }),

@@ -5,9 +5,12 @@ use crate::fail;
 use crate::node::Sink;
 use crate::node::command::Command;
 use crate::node::verb::{Verb, verb};
+use crate::run::convert::{self, ConvertArgs};
+use crate::run::export::{self, ExportArgs};
 use crate::run::image::{self, DeleteArgs, LabelArgs, TagArgs, UnpackArgs};
 use crate::run::import::{self, ImportArgs, ImportFlags};
 use crate::run::pull::{self, PullArgs};
+use crate::run::push::{self, PushArgs};
 use crate::tree::namespace::Ns;
 
 /// Flags whose values are shown nowhere.
@@ -30,6 +33,44 @@ pub const VERBS: &[Verb<Ns>] = &[
         },
     )
     .or(&["import"]),
+    verb("images push", "[FLAG…] REMOTE [IMAGE]", "Pushes an image to a registry.", |ns: &Ns, command| {
+        let args: PushArgs = command.parse()?;
+        let (remote, local) = match &args.names[..] {
+            [remote] => (remote, remote),
+            [remote, local] => (remote, local),
+            _ => return fail!(Invalid, "where to, and the image if that has another name, must be given"),
+        };
+        ns.job(command, |namespace, progress| push::push(namespace, remote, local, &args, progress))
+    })
+    .secret(SECRET)
+    .or(&["push"]),
+    verb(
+        "images export",
+        "[FLAG…] FILE IMAGE…",
+        "Writes images into an archive on this host.",
+        |ns: &Ns, command| {
+            let args: ExportArgs = command.parse()?;
+            match args.names.split_first() {
+                Some((file, images)) => ns.job(command, |namespace, progress| {
+                    export::export(namespace, file.as_ref(), images, &args, progress)
+                }),
+                None => fail!(Invalid, "a file and an image must be given"),
+            }
+        },
+    )
+    .or(&["export"]),
+    verb(
+        "images convert",
+        "--uncompress|--gzip|--zstd|--oci SOURCE TARGET",
+        "Makes the same image with other layers.",
+        |ns: &Ns, command| {
+            let args: ConvertArgs = command.parse()?;
+            let [source, target] = &args.names[..] else {
+                return fail!(Invalid, "an image and the new one's name must be given");
+            };
+            ns.job(command, |namespace, progress| convert::convert(namespace, source, target, &args, progress))
+        },
+    ),
     verb("images tag", "[--force] SOURCE TARGET…", "Gives an image further names.", |ns: &Ns, command| {
         let args: TagArgs = command.parse()?;
         match args.names.split_first() {
@@ -76,6 +117,32 @@ pub const VERBS: &[Verb<Ns>] = &[
 pub fn tag(ns: &Ns, name: &str, command: &Command) -> Result<()> {
     let args: TagArgs = command.parse()?;
     image::tag(&ns.namespace, name, &args.names, args.force)
+}
+
+/// `push [REMOTE]`
+pub fn push(ns: &Ns, name: &str, command: &Command) -> Result<()> {
+    let args: PushArgs = command.parse()?;
+    let remote = match &args.names[..] {
+        [] => name,
+        [remote] => remote,
+        [_, more, ..] => return fail!(Invalid, "{more}: this is the ctl of {name}, and pushes that"),
+    };
+    ns.job(command, |namespace, progress| push::push(namespace, remote, name, &args, progress))
+}
+
+/// `export FILE`
+pub fn export(ns: &Ns, name: &str, command: &Command) -> Result<()> {
+    let args: ExportArgs = command.parse()?;
+    let [file] = &args.names[..] else { return fail!(Invalid, "one file must be given") };
+    let images = [name.to_owned()];
+    ns.job(command, |namespace, progress| export::export(namespace, file.as_ref(), &images, &args, progress))
+}
+
+/// `convert TARGET`
+pub fn convert(ns: &Ns, name: &str, command: &Command) -> Result<()> {
+    let args: ConvertArgs = command.parse()?;
+    let [target] = &args.names[..] else { return fail!(Invalid, "the new image's name must be given") };
+    ns.job(command, |namespace, progress| convert::convert(namespace, name, target, &args, progress))
 }
 
 /// `rename NAME`
