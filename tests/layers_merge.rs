@@ -1,31 +1,14 @@
-//! The merge against an oracle that applies layers to a map, and against itself.
+//! The merge against itself: whatever the layers are, it gives a tree that is whole, or an error.
 
 mod support;
 
 use ctrfs::layers::Entry;
-use ctrfs::layers::hidden::Hidden;
-use ctrfs::layers::merge::{Chain, ChainLayer, Handle, Identity, Rootfs, Source, TarLayer};
-use ctrfs::layers::tar::Parser;
+use ctrfs::layers::merge::{ChainLayer, Identity, Rootfs, Source, TarLayer};
 use ctrfs::layers::tree::Type;
 use proptest::prelude::*;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use support::merged::{CHAIN, DIGESTS, each, entries, walk};
 use support::tarball::*;
-
-fn entries(archive: &[u8]) -> Vec<Entry> {
-    let mut entries = Vec::new();
-    let mut parser = Parser::new();
-    parser
-        .push(archive, &mut |entry| {
-            entries.push(entry);
-            Ok(())
-        })
-        .unwrap();
-    parser.finish().unwrap();
-    entries
-}
-
-const CHAIN: fn() -> Chain = || Chain { created: (TIME, 0), ..Chain::default() };
-const DIGESTS: [&str; 6] = ["sha256:0", "sha256:1", "sha256:2", "sha256:3", "sha256:4", "sha256:5"];
 
 fn tars(layers: &[Vec<Entry>]) -> Vec<TarLayer<'_>> {
     layers.iter().zip(DIGESTS).map(|(entries, digest)| TarLayer { digest, entries }).collect()
@@ -35,43 +18,8 @@ fn chain<'a>(tars: &[TarLayer<'a>]) -> Vec<ChainLayer<'a>> {
     tars.iter().map(|&tar| ChainLayer::Tar(tar)).collect()
 }
 
-/// What a file is, for the oracle: its type, its mode, and its content, or where it points.
+/// What a file is: its type and its mode, and its content, or where it points.
 type Node = (Type, u16, Vec<u8>);
-
-fn walk(rootfs: &Rootfs, archives: &[Vec<u8>]) -> BTreeMap<String, Node> {
-    let mut all = BTreeMap::new();
-    each(rootfs, &mut |path, handle| {
-        let attr = rootfs.attr(handle).unwrap();
-        let bytes = match attr.kind {
-            Type::File => match rootfs.source(handle).unwrap() {
-                Source::Archive { layer, data, size, .. } => archives[layer][data as usize..][..size as usize].to_vec(),
-                Source::File { .. } => unreachable!("there are only archives"),
-            },
-            Type::Symlink => rootfs.readlink(handle).unwrap(),
-            _ => Vec::new(),
-        };
-        all.insert(path.into(), (attr.kind, attr.perm, bytes));
-    });
-    all
-}
-
-/// Calls `f` for each path, and checks that lookups agree with listings.
-fn each(rootfs: &Rootfs, f: &mut dyn FnMut(&str, &Handle)) {
-    let mut dirs = vec![(String::new(), rootfs.root())];
-    while let Some((path, dir)) = dirs.pop() {
-        let mut seen = std::collections::HashSet::new();
-        for (name, handle, attr) in rootfs.readdir(&dir).unwrap() {
-            assert!(seen.insert(name.clone()), "{path} lists {name:?} twice");
-            let (_, found) = rootfs.lookup(&dir, &name).unwrap().expect("no ghosts");
-            assert_eq!(found, attr);
-            let path = format!("{path}/{}", String::from_utf8(name).unwrap());
-            f(&path, &handle);
-            if attr.kind == Type::Dir {
-                dirs.push((path, handle));
-            }
-        }
-    }
-}
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -99,131 +47,8 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| &path[..i])
-}
-
-fn under(path: &[u8], dir: &[u8]) -> bool {
-    path.len() > dir.len() && path.starts_with(dir) && path[dir.len()] == b'/'
-}
-
-/// A layer of which everybody agrees what it means: it names each path once, gives parents before children, and deletes
-/// nothing that it makes.
-#[derive(Debug, Default)]
-struct Sane {
-    nodes: Vec<(Vec<u8>, Node)>,
-    whiteouts: Vec<Vec<u8>>,
-    opaque: Vec<Vec<u8>>,
-}
-
-impl Sane {
-    fn new(ops: &[Op]) -> Sane {
-        let mut layer = Sane::default();
-        for op in ops {
-            match op {
-                Op::Add(path, node) => layer.add(path, node),
-                Op::Whiteout(path) => {
-                    let free = layer.free(path) && !layer.nodes.iter().any(|(n, _)| under(n, path));
-                    if free && !layer.whiteouts.iter().any(|w| under(w, path)) && layer.parents(path) {
-                        layer.whiteouts.push(path.clone());
-                    }
-                }
-                Op::Opaque(path) => {
-                    layer.add(path, &(Type::Dir, 0o755, Vec::new()));
-                    if layer.kind(path) == Some(Type::Dir) && !layer.opaque.contains(path) {
-                        layer.opaque.push(path.clone());
-                    }
-                }
-            }
-        }
-        layer
-    }
-
-    fn kind(&self, path: &[u8]) -> Option<Type> {
-        self.nodes.iter().find(|(have, _)| have == path).map(|(_, node)| node.0)
-    }
-
-    fn free(&self, path: &[u8]) -> bool {
-        self.kind(path).is_none() && !self.whiteouts.iter().any(|w| w == path || under(path, w))
-    }
-
-    fn parents(&mut self, path: &[u8]) -> bool {
-        if above(path).any(|dir| self.kind(dir).is_some_and(|kind| kind != Type::Dir)) {
-            return false;
-        }
-        for dir in above(path) {
-            if self.kind(dir).is_none() {
-                self.nodes.push((dir.to_vec(), (Type::Dir, 0o711, Vec::new())));
-            }
-        }
-        true
-    }
-
-    fn add(&mut self, path: &[u8], node: &Node) {
-        let blocked = self.whiteouts.iter().any(|w| under(w, path)) || !self.free(path);
-        if !blocked && self.parents(path) {
-            self.nodes.push((path.to_vec(), node.clone()));
-        }
-    }
-
-    fn archive(&self) -> Vec<u8> {
-        let marked = |path: &[u8], name: &[u8]| [path, name].concat();
-        let mut members: Vec<Member> = self
-            .nodes
-            .iter()
-            .map(|(path, (kind, mode, bytes))| match kind {
-                Type::Dir => d(marked(path, b"/")).mode(u64::from(*mode)),
-                Type::Symlink => s(path, bytes),
-                _ => f(path, bytes).mode(u64::from(*mode)),
-            })
-            .collect();
-        for path in &self.whiteouts {
-            let cut = path.iter().rposition(|&b| b == b'/').map_or(0, |i| i + 1);
-            members.push(f([&path[..cut], b".wh.", &path[cut..]].concat(), ""));
-        }
-        members.extend(self.opaque.iter().map(|path| f(marked(path, b"/.wh..wh..opq"), "")));
-        tar(&members)
-    }
-
-    /// The oracle: what the layer does to a map.
-    fn apply(&self, map: &mut BTreeMap<String, Node>) {
-        let text = |path: &[u8]| format!("/{}", String::from_utf8(path.to_vec()).unwrap());
-        for path in &self.whiteouts {
-            let path = text(path);
-            map.retain(|have, _| *have != path && !have.starts_with(&format!("{path}/")));
-        }
-        for path in &self.opaque {
-            let path = text(path);
-            map.retain(|have, _| !have.starts_with(&format!("{path}/")));
-        }
-        for (path, node) in &self.nodes {
-            let path = text(path);
-            if node.0 != Type::Dir || map.get(&path).is_some_and(|have| have.0 != Type::Dir) {
-                map.retain(|have, _| !have.starts_with(&format!("{path}/")));
-            }
-            map.insert(path, node.clone());
-        }
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
-
-    #[test]
-    fn sane_layers_give_what_the_oracle_gives(ops in prop::collection::vec(prop::collection::vec(op(), 0..12), 1..5)) {
-        let layers: Vec<Sane> = ops.iter().map(|ops| Sane::new(ops)).collect();
-        let archives: Vec<Vec<u8>> = layers.iter().map(Sane::archive).collect();
-        let mut map = BTreeMap::new();
-        for layer in &layers {
-            layer.apply(&mut map);
-        }
-        let entries: Vec<Vec<Entry>> = archives.iter().map(|archive| entries(archive)).collect();
-        let tars = tars(&entries);
-        prop_assert_eq!(&walk(&CHAIN().native(&tars).unwrap(), &archives), &map);
-        let overlay = CHAIN().overlay(&chain(&tars)).unwrap();
-        prop_assert_eq!(&walk(&overlay, &archives), &map);
-        every_file_shows_or_is_hidden(&overlay, &tars);
-    }
 
     #[test]
     fn odd_layers_give_a_tree_that_is_whole_or_an_error(
@@ -268,32 +93,6 @@ fn one_identity_is_one_file(rootfs: &Rootfs) {
         let file = (data, entry);
         assert_eq!(*known.entry(rootfs.identity(handle).unwrap()).or_insert(file), file, "{path}");
     });
-}
-
-/// What a layer has is seen in the merge, or told as hidden, and never both.
-fn every_file_shows_or_is_hidden(rootfs: &Rootfs, tars: &[TarLayer]) {
-    let mut hidden: Vec<Hidden> = Vec::new();
-    rootfs
-        .hidden(&mut |item| {
-            hidden.push(item);
-            Ok(())
-        })
-        .unwrap();
-    for (number, &tar) in tars.iter().enumerate() {
-        let alone = CHAIN().alone(tar).unwrap();
-        each(&alone, &mut |path, handle| {
-            let name = path.rsplit('/').next().unwrap();
-            if alone.attr(handle).unwrap().kind == Type::Dir || name.starts_with(".wh.") {
-                return;
-            }
-            let shown =
-                rootfs.walk(path.as_bytes()).unwrap().is_some_and(|(h, _)| rootfs.layer_of(&h).unwrap() == number);
-            let told = hidden.iter().any(|item| {
-                item.layer == number && (item.path == path.as_bytes() || under(path.as_bytes(), &item.path))
-            });
-            assert!(shown != told, "layer {number} {path}: shown {shown}, hidden {told}");
-        });
-    }
 }
 
 #[test]

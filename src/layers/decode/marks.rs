@@ -4,18 +4,20 @@ use super::spill::Spill;
 use crate::error::Result;
 use std::path::{Path, PathBuf};
 
+/// Under a fuzzer all distances are so much shorter, for its archives are: they have to meet checkpoints as well.
+const SHORTER: u64 = if cfg!(fuzzing) { 512 } else { 1 };
 /// The distance of checkpoints that cost a window, at first and at most, in uncompressed bytes.
-const SPACING: u64 = 2 << 20;
-const SPACING_MAX: u64 = 8 << 20;
+const SPACING: u64 = (2 << 20) / SHORTER;
+const SPACING_MAX: u64 = (8 << 20) / SHORTER;
 /// So many distances are passed before the distance doubles: it follows the size of the layer, which nobody knows in
 /// advance.
 const DISTANCES: u64 = 512;
 /// The distance of checkpoints that cost nothing.
-const FREE: u64 = 256 << 10;
+const FREE: u64 = (256 << 10) / SHORTER;
 /// A stretch of input that yields hardly any output must not be long either: a restart has to read it.
 const INPUT: u64 = 16 << 20;
 /// Windows may take this part of the uncompressed size; with the tables an index stays below a hundredth.
-const BUDGET: u64 = 125;
+const BUDGET: u64 = if cfg!(fuzzing) { 1 } else { 125 };
 
 /// A place at which a decoder can begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
