@@ -111,6 +111,8 @@ fn walk_links(fs: &dyn Lstat, path: &[u8], links: &mut usize, work: &mut Work) -
     // What precedes the first name is either nothing or the root.
     let mut at = if path.first() == Some(&b'/') { b"/".to_vec() } else { Vec::new() };
     for part in parts(path) {
+        // The text is gone through a few times for each part of it: what grows with each link costs time by its length.
+        work.step(4 + at.len() as u64 / 16)?;
         let next = if at.is_empty() { part.to_vec() } else { join(&at, part) };
         let place = join(b"/", &next);
         if *links > MAX_LINKS {
