@@ -2,6 +2,7 @@
 
 use super::fetch::not_local;
 use super::rpc::{Call, MESSAGE_BYTES, lock, request};
+use super::direct::INLINE_BYTES;
 use super::{BlobInfo, Digest, Namespace, status};
 use crate::error::{Error, Kind, Result};
 use crate::fail;
@@ -85,6 +86,16 @@ impl Namespace {
         }
         let inner = self.inner();
         let part = Part::Document(digest.clone());
+        if let Some(bytes) = inner.cache.get(&part) {
+            return Ok(bytes);
+        }
+        if info.size <= INLINE_BYTES
+            && let Some(bytes) = self.document_file(digest, &info)?
+        {
+            let bytes: Arc<[u8]> = verified(digest, bytes)?.into();
+            inner.cache.put(part, bytes.clone());
+            return Ok(bytes);
+        }
         let flight = (self.name().clone(), digest.clone());
         let ready = || inner.cache.get(&part);
         inner.documents.run(&flight, ready, || {
@@ -99,10 +110,7 @@ impl Namespace {
             Some(bytes) => bytes,
             None => self.read_range(digest, info.size, 0, info.size)?,
         };
-        if digest.verify(&bytes) {
-            return Ok(bytes);
-        }
-        fail!(Digest, "blob {digest} is damaged: the bytes that containerd stores are not those of the digest")
+        verified(digest, bytes)
     }
 
     /// `len` bytes at `offset` of a blob of `size` bytes, or an error: never fewer.
@@ -157,6 +165,14 @@ impl Namespace {
         let mut client = ContentClient::new(channel).max_decoding_message_size(MESSAGE_BYTES);
         Ok(client.read(request).await?.into_inner())
     }
+}
+
+/// The bytes, if they are those of the digest.
+fn verified(digest: &Digest, bytes: Vec<u8>) -> Result<Vec<u8>> {
+    if digest.verify(&bytes) {
+        return Ok(bytes);
+    }
+    fail!(Digest, "blob {digest} is damaged: the bytes that containerd stores are not those of the digest")
 }
 
 /// The error of a stream of content.

@@ -11,7 +11,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 
 /// Up to this length a file is read where it is asked for: that takes less than a change of threads.
-const INLINE_BYTES: u64 = 256 << 10;
+pub(super) const INLINE_BYTES: u64 = 256 << 10;
 
 impl Namespace {
     /// The file of a blob that the namespace has, `None` if the store is not visible here. A file whose length is not

@@ -4,6 +4,7 @@
 //! so it publishes one itself), declares whatever was known before for unknown, and then takes one event at a time:
 //! first the mirror, then the log, then whoever waits for changes.
 
+use super::away::{Patience, Signs};
 use super::log::{EventLog, Line};
 use super::rpc::{Call, MESSAGE_BYTES, Rpc, lock, request};
 use super::{Change, Inner, decode, status};
@@ -13,19 +14,20 @@ use containerd_client::services::v1::events_client::EventsClient;
 use containerd_client::types::Envelope;
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, Weak};
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::Notify;
 use tonic::Streaming;
 
 /// The topic of our own sign of life.
 const PING: &str = "/ctrfs/ping";
 
-/// How long to wait for the connection to come back before trying again.
-const RETRY: Duration = Duration::from_millis(200);
-
-/// How often the thread looks whether it is still wanted, and whether a silent containerd answers again.
+/// How often a silent containerd is asked whether it answers again.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Bytes of the log of all namespaces, and of each.
@@ -119,9 +121,13 @@ pub(super) fn follow(inner: &Arc<Inner>) -> Result<()> {
 }
 
 fn run(weak: &Weak<Inner>) {
+    let mut patience = Patience::default();
     while let Some(inner) = weak.upgrade() {
+        // Before the attempt, so that nothing that happens after it is missed.
+        let signs = Signs::of(&inner.config.address, inner.rpc.handle(), &inner.rpc.wake);
         match subscribe(&inner) {
             Ok((stream, first)) => {
+                drop(signs);
                 inner.connected();
                 if let Some(envelope) = first {
                     inner.take(envelope);
@@ -130,10 +136,14 @@ fn run(weak: &Weak<Inner>) {
                 let why = listen(weak, stream);
                 let Some(inner) = weak.upgrade() else { return };
                 inner.lost(&why);
+                patience = Patience::default();
             }
-            Err(error) => inner.lost(&error.to_string()),
+            Err(error) => {
+                inner.lost(&error.to_string());
+                // With the client in hand: its clock must not end under the wait.
+                signs.wait(&mut patience);
+            }
         }
-        std::thread::sleep(RETRY);
     }
 }
 
@@ -149,9 +159,11 @@ fn subscribe(inner: &Inner) -> Result<Subscription> {
     let mut client = EventsClient::new(rpc.channel()).max_decoding_message_size(MESSAGE_BYTES);
     let mut opening = Box::pin(rpc.handle().spawn(async move { client.subscribe(query).await }));
     let deadline = rpc.deadline()?;
+    // Mostly the second event is heard: whoever waits for the connection waits for this.
+    let mut wait = Duration::from_millis(1);
     while Instant::now() < deadline {
         publish(rpc, &namespace)?;
-        let wait = Duration::from_millis(20);
+        wait = (wait * 2).min(Duration::from_millis(20));
         match rpc.handle().block_on(async { tokio::time::timeout(wait, &mut opening).await }) {
             Err(_) => continue,
             Ok(Ok(Ok(answer))) => {
@@ -177,38 +189,58 @@ fn publish(rpc: &Rpc, namespace: &str) -> Result<()> {
 
 /// Takes events until the stream ends; returns why it did.
 fn listen(weak: &Weak<Inner>, mut stream: Streaming<Envelope>) -> String {
+    const GONE: &str = "no longer wanted";
     loop {
-        let Some(inner) = weak.upgrade() else { return "no longer wanted".into() };
-        let handle = inner.rpc.handle().clone();
+        let Some(inner) = weak.upgrade() else { return GONE.into() };
+        let (handle, wake) = (inner.rpc.handle().clone(), inner.rpc.wake.clone());
+        let patience = inner.rpc.is_silent().then_some(TICK);
         // Not to keep the client alive while there is nothing to do.
         drop(inner);
-        let next = handle.block_on(async { tokio::time::timeout(TICK, stream.message()).await });
-        let Some(inner) = weak.upgrade() else { return "no longer wanted".into() };
+        let next = handle.block_on(next(&mut stream, &wake, patience));
+        let Some(inner) = weak.upgrade() else { return GONE.into() };
         match next {
-            Ok(Ok(Some(envelope))) => inner.take(envelope),
-            Ok(Ok(None)) => return "containerd ended the stream of events".into(),
-            Ok(Err(status)) => return status::cause(&status),
+            Some(Ok(Some(envelope))) => inner.take(envelope),
+            Some(Ok(None)) => return "containerd ended the stream of events".into(),
+            Some(Err(status)) => return status::cause(&status),
             // Reads are answered from the mirror while containerd is silent; this finds that it answers again.
-            Err(_) if inner.rpc.is_silent() => {
+            None if inner.rpc.is_silent() && patience.is_some() => {
                 let soon = Instant::now() + TICK;
                 drop(crate::wait::until(soon, || inner.ping()));
             }
-            Err(_) => {}
+            None => {}
         }
+    }
+}
+
+type Message = std::result::Result<Option<Envelope>, tonic::Status>;
+
+/// The next event; nothing if somebody wakes the thread, or `patience` has an end.
+async fn next(stream: &mut Streaming<Envelope>, wake: &Notify, patience: Option<Duration>) -> Option<Message> {
+    let mut message = pin!(stream.message());
+    let mut woken = pin!(wake.notified());
+    let either = poll_fn(|context| match message.as_mut().poll(context) {
+        Poll::Ready(message) => Poll::Ready(Some(message)),
+        Poll::Pending => woken.as_mut().poll(context).map(|()| None),
+    });
+    match patience {
+        Some(patience) => tokio::time::timeout(patience, either).await.unwrap_or(None),
+        None => either.await,
     }
 }
 
 impl Inner {
     /// The stream is heard: what was known before it may be false.
     fn connected(&self) {
+        // First, so that whoever sees the connection finds nothing that was known before it.
+        self.apply(&Change::Everything);
         let mut line = lock(&self.link);
         line.epoch += 1;
         let gap = line.stale_since.take();
         let again = line.epoch > 1;
         (line.connected, line.untried, line.problem, line.since) = (true, false, None, SystemTime::now());
         drop(line);
+        self.tried.notify_all();
         self.rpc.answered();
-        self.apply(&Change::Everything);
         if again {
             let since = gap.and_then(timestamp);
             self.events.write(None, timestamp(SystemTime::now()), "gap", json!({"since": since}));
@@ -226,6 +258,7 @@ impl Inner {
             tracing::info!(why, "containerd is not there");
         }
         (line.connected, line.untried, line.problem) = (false, false, Some(why.to_string()));
+        self.tried.notify_all();
     }
 
     /// One event: mirror, log, listeners.

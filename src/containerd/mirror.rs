@@ -12,6 +12,8 @@ use std::hash::Hash;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+mod renew;
+
 /// How old an answer may be where no event would tell that it is wrong.
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
@@ -26,6 +28,12 @@ const CHANGED: usize = 4096;
 
 /// So many single answers are kept beside a list.
 const SINGLES: usize = 8192;
+
+/// So many questions within a second are asked one by one, even if a list would take less.
+const QUESTIONS: u32 = 8;
+
+/// What a question takes, roughly: a list that takes as long as so many of them is asked for instead.
+const QUESTION: Duration = Duration::from_millis(1);
 
 /// How the connection is, for somebody who wants to know whether to believe what he has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +50,8 @@ pub(super) trait Source<K, R> {
     fn link(&self) -> Link;
     /// How long an answer is believed while events tell of changes.
     fn trust(&self) -> Duration;
+    /// Waits while events are about to be heard: a list that is asked for before would have to be asked for again.
+    fn hear(&self) {}
     /// The whole collection.
     fn list(&self) -> Result<BTreeMap<K, R>>;
     /// One object of it.
@@ -70,6 +80,14 @@ struct State<K, R> {
     ticks: u64,
     /// Counts what made the whole map unbelievable.
     resets: u64,
+    /// Counts what may have made the map another one; a list that says the same again does not count.
+    version: u64,
+    /// Single questions since a time at most a second ago.
+    questions: (Instant, u32),
+    /// Answers out of `map` since it was asked for.
+    used: u32,
+    /// Somebody asks for the list again before it is too old.
+    renewing: bool,
     listing: bool,
     asking: HashSet<K>,
 }
@@ -86,6 +104,10 @@ impl<K, R> Default for Keyed<K, R> {
             singles: HashMap::new(),
             ticks: 0,
             resets: 0,
+            version: 0,
+            questions: (Instant::now(), 0),
+            used: 0,
+            renewing: false,
             listing: false,
             asking: HashSet::new(),
         };
@@ -94,27 +116,48 @@ impl<K, R> Default for Keyed<K, R> {
 }
 
 impl<K: Ord + Hash + Clone, R: Clone> State<K, R> {
+    /// How long a list is believed of which no event tells. One that takes long is believed longer, or it would be old
+    /// before anybody used it.
+    fn short(&self) -> Duration {
+        SECOND.max(self.took * 4)
+    }
+
     /// Whether the map, apart from the names in `dirty`, is what containerd would answer.
     fn is_fresh(&self, link: Link, trust: Duration) -> bool {
-        // A list that takes long is believed longer, or it would be old before anybody used it.
-        let short = SECOND.max(self.took * 4);
         let by_events = self.epoch != 0 && self.epoch == link.epoch;
         let age = self.asked.elapsed();
-        self.valid && self.map.is_some() && age < if by_events { trust.max(short) } else { short }
+        self.valid && self.map.is_some() && age < if by_events { trust.max(self.short()) } else { self.short() }
+    }
+
+    /// Whether so many questions cost more than a list.
+    fn is_much(&self, questions: u32) -> bool {
+        questions > QUESTIONS && QUESTION * questions > self.took
+    }
+
+    /// Whether so much is asked that one list costs less. Counts the question.
+    fn is_worth_a_list(&mut self) -> bool {
+        if self.questions.0.elapsed() >= SECOND {
+            self.questions = (Instant::now(), 0);
+        }
+        self.questions.1 += 1;
+        let lately = self.asked.elapsed() < self.short() * 3;
+        self.is_much(self.questions.1) || (lately && self.is_much(self.used))
     }
 
     fn distrust(&mut self) {
         self.valid = false;
         self.resets += 1;
+        self.version += 1;
         self.dirty.clear();
         self.singles.clear();
     }
 
     /// The answer out of memory, if there is one to be believed.
-    fn single(&self, key: &K, link: Link, trust: Duration) -> Option<Option<R>> {
+    fn single(&mut self, key: &K, link: Link, trust: Duration) -> Option<Option<R>> {
         if let Some(map) = &self.map
             && (link.away || (self.is_fresh(link, trust) && !self.dirty.contains_key(key)))
         {
+            self.used = self.used.saturating_add(1);
             return Some(map.get(key).cloned());
         }
         let (asked, record) = self.singles.get(key)?;
@@ -130,6 +173,7 @@ impl<K: Ord + Hash + Clone, R: Clone> State<K, R> {
             && let Some(map) = &mut self.map
         {
             let map = Arc::make_mut(map);
+            self.version += 1;
             match record {
                 Some(record) => drop(map.insert(key.clone(), record.clone())),
                 None => drop(map.remove(key)),
@@ -142,9 +186,10 @@ impl<K: Ord + Hash + Clone, R: Clone> State<K, R> {
     }
 }
 
-impl<K: Ord + Hash + Clone, R: Clone> Keyed<K, R> {
+impl<K: Ord + Hash + Clone, R: Clone + PartialEq> Keyed<K, R> {
     /// The whole collection.
     pub fn all(&self, source: &impl Source<K, R>) -> Result<Arc<BTreeMap<K, R>>> {
+        let mut heard = false;
         let mut state = lock(&self.state);
         loop {
             let link = source.link();
@@ -160,6 +205,13 @@ impl<K: Ord + Hash + Clone, R: Clone> Keyed<K, R> {
                 continue;
             }
             let each = fresh && state.dirty.len() <= REFRESH_EACH;
+            if !each && !heard && source.trust() >= WHOLE {
+                drop(state);
+                source.hear();
+                heard = true;
+                state = lock(&self.state);
+                continue;
+            }
             return if each { self.refresh(state, source) } else { self.load(state, source, link) };
         }
     }
@@ -173,7 +225,10 @@ impl<K: Ord + Hash + Clone, R: Clone> Keyed<K, R> {
             }
             let deadline = wait::deadline()?;
             let link = source.link();
-            if source.trust() >= WHOLE && link.epoch != 0 && !state.is_fresh(link, source.trust()) {
+            let whole = source.trust() >= WHOLE && link.epoch != 0;
+            // Under way already, or soon cheaper than the questions that come.
+            let many = state.listing || state.is_worth_a_list();
+            if (whole || many) && !state.is_fresh(link, source.trust()) {
                 drop(state);
                 match self.all(source) {
                     // A list that cannot be had does not stand in the way of the one.
@@ -200,6 +255,12 @@ impl<K: Ord + Hash + Clone, R: Clone> Keyed<K, R> {
         }
     }
 
+    /// A number that stays as long as what a list would say stays; `None` while nobody knows that without asking.
+    pub fn version(&self, source: &impl Source<K, R>) -> Option<u64> {
+        let state = lock(&self.state);
+        (state.is_fresh(source.link(), source.trust()) && state.dirty.is_empty()).then_some(state.version)
+    }
+
     /// What is in memory, believed or not.
     pub fn peek(&self) -> Option<Arc<BTreeMap<K, R>>> {
         lock(&self.state).map.clone()
@@ -209,6 +270,7 @@ impl<K: Ord + Hash + Clone, R: Clone> Keyed<K, R> {
     pub fn touch(&self, key: K) {
         let mut state = lock(&self.state);
         state.ticks += 1;
+        state.version += 1;
         let tick = state.ticks;
         state.singles.remove(&key);
         if state.map.is_some() || state.listing || !state.asking.is_empty() {
@@ -251,14 +313,21 @@ impl<K: Ord + Hash + Clone, R: Clone> Keyed<K, R> {
     ) -> Result<Arc<BTreeMap<K, R>>> {
         state.listing = true;
         let (tick, resets, asked) = (state.ticks, state.resets, Instant::now());
+        let known = state.map.clone();
         drop(state);
         let claim = Claim { keyed: self, key: None };
-        let answer = source.list().map(Arc::new);
+        // Whoever made something of the map that says the same has made it once.
+        let answer = source.list().map(|new| match known {
+            Some(known) if *known == new => known,
+            _ => Arc::new(new),
+        });
         let mut state = lock(&self.state);
         let stale = state.map.clone();
         if let Ok(map) = &answer {
+            state.version += u64::from(!stale.as_ref().is_some_and(|stale| Arc::ptr_eq(stale, map)));
             state.map = Some(map.clone());
             (state.asked, state.took, state.epoch) = (asked, asked.elapsed(), link.epoch);
+            state.used = 0;
             state.valid = state.resets == resets;
             state.dirty.retain(|_, changed| *changed > tick);
             state.singles.clear();
@@ -303,12 +372,12 @@ fn or_stale<T>(answer: Result<T>, stale: Option<T>) -> Result<T> {
 }
 
 /// The right to load the list, or one key; given back also when the load fails.
-struct Claim<'a, K: Ord + Hash + Clone, R: Clone> {
+struct Claim<'a, K: Ord + Hash + Clone, R: Clone + PartialEq> {
     keyed: &'a Keyed<K, R>,
     key: Option<&'a K>,
 }
 
-impl<K: Ord + Hash + Clone, R: Clone> Drop for Claim<'_, K, R> {
+impl<K: Ord + Hash + Clone, R: Clone + PartialEq> Drop for Claim<'_, K, R> {
     fn drop(&mut self) {
         let mut state = lock(&self.keyed.state);
         match self.key {

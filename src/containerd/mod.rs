@@ -3,6 +3,7 @@
 //! This is the only place that knows gRPC. A method that needs a call asks [`crate::wait::deadline`] first, so it fails
 //! with `WouldWait` on a FUSE thread; what is in memory is answered there. No lock is held across a call.
 
+mod away;
 mod blob;
 mod blob_stream;
 mod change;
@@ -67,8 +68,8 @@ use rpc::{Call, Rpc, lock, unary};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Where containerd is and how patient to be with it.
 #[derive(Debug, Clone)]
@@ -83,6 +84,9 @@ pub struct Config {
     pub cache_bytes: u64,
 }
 
+/// How long after the start a list waits for the events.
+const SOON: Duration = Duration::from_millis(100);
+
 /// A connection to one containerd with all that is known of it. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
@@ -93,6 +97,9 @@ struct Inner {
     config: Config,
     rpc: Rpc,
     link: Mutex<Line>,
+    /// Told when the first connection is made, or cannot be.
+    tried: Condvar,
+    started: Instant,
     server: server::Facts,
     namespaces: Keyed<Arc<str>, Labels>,
     mirrors: Mutex<HashMap<Arc<str>, Arc<namespace::Mirror>>>,
@@ -201,6 +208,8 @@ impl Client {
         let inner = Arc::new(Inner {
             rpc: Rpc::new(&config)?,
             link: Mutex::new(line),
+            tried: Condvar::new(),
+            started: Instant::now(),
             server: server::Facts::default(),
             namespaces: Keyed::default(),
             mirrors: Mutex::default(),
@@ -282,7 +291,24 @@ impl Inner {
         let line = lock(&self.link);
         let (epoch, away) = (if line.connected { line.epoch } else { 0 }, !line.connected && !line.untried);
         drop(line);
+        if away {
+            // Somebody wants to know: worth another attempt.
+            self.rpc.wake.notify_one();
+        }
         Link { epoch, away: away || self.rpc.is_silent() }
+    }
+
+    /// Waits for the first connection, shortly and only while nobody knows whether there will be one: what is listed
+    /// before events are heard has to be listed again.
+    fn hear(&self) {
+        let mut line = lock(&self.link);
+        while line.untried {
+            let left = (self.started + SOON).saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            line = self.tried.wait_timeout(line, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// What is known of a namespace. Kept when the namespace goes, so that every handle of a name sees the same.

@@ -89,7 +89,7 @@ impl Mirror {
     }
 }
 
-fn touch<R>(records: &Records<R>, name: &Arc<str>) {
+fn touch<R: PartialEq>(records: &Records<R>, name: &Arc<str>) {
     match name.is_empty() {
         true => records.invalidate(),
         false => records.touch(name.clone()),
@@ -209,8 +209,21 @@ impl Namespace {
         self.mirror.blobs.all(&Blobs(self))
     }
 
+    /// A number that stays as long as the same blobs are here; `None` while nobody knows that without asking.
+    pub(super) fn blobs_version(&self) -> Option<u64> {
+        self.mirror.blobs.version(&Blobs(self))
+    }
+
     /// What the namespace knows of one blob; one call, unless a list is at most a second old.
     pub fn blob(&self, digest: &Digest) -> Result<Option<BlobInfo>> {
-        self.mirror.blobs.one(digest, &Blobs(self))
+        let answer = self.mirror.blobs.one(digest, &Blobs(self));
+        if self.mirror.blobs.claim_renewal() {
+            let namespace = self.clone();
+            let renew = move || namespace.mirror.blobs.renew(&Blobs(&namespace));
+            if std::thread::Builder::new().name("ctrfs-blobs".into()).spawn(renew).is_err() {
+                self.mirror.blobs.abandon_renewal();
+            }
+        }
+        answer
     }
 }

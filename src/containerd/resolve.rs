@@ -21,8 +21,8 @@ const ASK_EACH: usize = 64;
 /// How long an answer is good: bytes never change, but what is here does.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Bytes of answers that are kept.
-const MEMO_BYTES: usize = 8 << 20;
+/// Bytes of answers of each kind that are kept: some ten thousand images.
+const MEMO_BYTES: usize = 24 << 20;
 
 /// This machine's platform.
 pub(super) fn host() -> &'static Platform {
@@ -31,17 +31,58 @@ pub(super) fn host() -> &'static Platform {
 }
 
 /// What was resolved lately, by namespace and digest.
-#[derive(Default)]
 pub(super) struct Memo {
     targets: Mutex<Answers<Resolved>>,
     manifests: Mutex<Answers<ManifestDoc>>,
+    sizes: Mutex<LruCache<(Digest, bool), Adds>>,
+}
+
+/// What a document adds to the size of an image.
+#[derive(Clone)]
+pub(super) enum Adds {
+    /// A manifest: config and layers.
+    Bytes(u64),
+    /// An index: what it names for this host.
+    Of(Option<Arc<Descriptor>>),
+}
+
+/// Documents of which it is kept what they add.
+const SIZES: usize = 1 << 16;
+
+impl Default for Memo {
+    fn default() -> Self {
+        Memo { targets: Mutex::default(), manifests: Mutex::default(), sizes: Mutex::new(LruCache::unbounded()) }
+    }
+}
+
+impl Memo {
+    /// What a document adds: kept for ever, as bytes never change. `is_index` is how it is read.
+    pub fn adds(&self, digest: &Digest, is_index: bool) -> Option<Adds> {
+        lock(&self.sizes).get(&(digest.clone(), is_index)).cloned()
+    }
+
+    pub fn keep_adds(&self, digest: &Digest, is_index: bool, adds: Adds) {
+        let mut sizes = lock(&self.sizes);
+        sizes.put((digest.clone(), is_index), adds);
+        if sizes.len() > SIZES {
+            sizes.pop_lru();
+        }
+    }
 }
 
 /// A namespace and a digest: what is here differs by namespace.
 type Key = (Arc<str>, Digest);
 
 struct Answers<T> {
-    lru: LruCache<Key, (Instant, Arc<T>, usize)>,
+    lru: LruCache<Key, Answer<T>>,
+    bytes: usize,
+}
+
+/// An answer, and of what it was true: when it was asked for, and with which blobs here if that was known.
+struct Answer<T> {
+    at: Instant,
+    blobs: Option<u64>,
+    answer: Arc<T>,
     bytes: usize,
 }
 
@@ -52,19 +93,24 @@ impl<T> Default for Answers<T> {
 }
 
 impl<T> Answers<T> {
-    fn get(&mut self, key: &Key) -> Option<Arc<T>> {
-        let (at, answer, _) = self.lru.get(key)?;
-        (at.elapsed() < FRESH).then(|| answer.clone())
+    /// The answer, if the same blobs are here as then, or else if it is new.
+    fn get(&mut self, key: &Key, blobs: Option<u64>) -> Option<Arc<T>> {
+        let kept = self.lru.get(key)?;
+        let good = match (kept.blobs, blobs) {
+            (Some(then), Some(now)) => then == now,
+            _ => kept.at.elapsed() < FRESH,
+        };
+        good.then(|| kept.answer.clone())
     }
 
-    fn put(&mut self, key: Key, answer: Arc<T>, bytes: usize) {
-        self.bytes += bytes;
-        if let Some((_, _, old)) = self.lru.put(key, (Instant::now(), answer, bytes)) {
-            self.bytes -= old;
+    fn put(&mut self, key: Key, answer: Answer<T>) {
+        self.bytes += answer.bytes;
+        if let Some(old) = self.lru.put(key, answer) {
+            self.bytes -= old.bytes;
         }
         while self.bytes > MEMO_BYTES {
-            let Some((_, (_, _, old))) = self.lru.pop_lru() else { break };
-            self.bytes -= old;
+            let Some((_, old)) = self.lru.pop_lru() else { break };
+            self.bytes -= old.bytes;
         }
     }
 }
@@ -74,7 +120,8 @@ impl Namespace {
     pub fn resolve(&self, target: &Descriptor) -> Result<Arc<Resolved>> {
         let key = (self.name().clone(), target.digest.clone());
         let memo = &self.inner().resolved.targets;
-        if let Some(resolved) = lock(memo).get(&key) {
+        let (at, known) = (Instant::now(), self.blobs_version());
+        if let Some(resolved) = lock(memo).get(&key, known) {
             return Ok(resolved);
         }
         let mut walk = Walk { namespace: self, seen: HashSet::new(), resolved: Resolved::default() };
@@ -82,9 +129,9 @@ impl Namespace {
         let mut resolved = walk.resolved;
         self.complete(&mut resolved)?;
         resolved.host = choose(&resolved.manifests);
-        let (resolved, bytes) = (Arc::new(resolved), 512);
-        let bytes = bytes + 400 * resolved.manifests.len();
-        lock(memo).put(key, resolved.clone(), bytes);
+        let resolved = Arc::new(resolved);
+        let bytes = 512 + 400 * (resolved.manifests.len() + resolved.indexes.len());
+        lock(memo).put(key, Answer { at, blobs: known, answer: resolved.clone(), bytes });
         Ok(resolved)
     }
 
@@ -92,7 +139,8 @@ impl Namespace {
     pub fn manifest(&self, digest: &Digest) -> Result<Arc<ManifestDoc>> {
         let key = (self.name().clone(), digest.clone());
         let memo = &self.inner().resolved.manifests;
-        if let Some(manifest) = lock(memo).get(&key) {
+        let (at, known) = (Instant::now(), self.blobs_version());
+        if let Some(manifest) = lock(memo).get(&key, known) {
             return Ok(manifest);
         }
         self.manifest_now(digest)
@@ -105,7 +153,8 @@ impl Namespace {
         let bytes = self.document(digest)?;
         let manifest = parse_manifest(&bytes).map_err(|e| e.context(format!("manifest {digest}")))?;
         let manifest = Arc::new(self.with_config(manifest)?);
-        lock(memo).put(key, manifest.clone(), 1024 + 2 * bytes.len());
+        let bytes = 1024 + 2 * bytes.len();
+        lock(memo).put(key, Answer { at, blobs: known, answer: manifest.clone(), bytes });
         Ok(manifest)
     }
 

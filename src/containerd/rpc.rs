@@ -8,10 +8,11 @@ use hyper_util::rt::TokioIo;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::future::Future;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::{Handle, Runtime};
+use tokio::sync::Notify;
 use tokio::time::timeout_at;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
@@ -57,6 +58,8 @@ pub(super) struct Rpc {
     calls: Mutex<BTreeMap<&'static str, (u64, u64)>>,
     /// Since when containerd does not answer although it is there, and when that was last found.
     silent: Mutex<Option<(SystemTime, Instant)>>,
+    /// Told when the thread of the events has something to look at: it has no clock of its own.
+    pub wake: Arc<Notify>,
 }
 
 impl Rpc {
@@ -82,6 +85,7 @@ impl Rpc {
             timeout: config.timeout,
             calls: Mutex::default(),
             silent: Mutex::default(),
+            wake: Arc::default(),
         })
     }
 
@@ -203,6 +207,7 @@ impl Rpc {
                 if !SLOW.contains(&call.method) {
                     let now = Instant::now();
                     lock(&self.silent).get_or_insert((SystemTime::now(), now)).1 = now;
+                    self.wake.notify_one();
                 }
                 let message = format!("{}: containerd did not answer {} in time", call.object, call.method);
                 Err(Failure::Told(Error::new(Kind::Deadline, message)))
@@ -221,6 +226,7 @@ impl Rpc {
 
 impl Drop for Rpc {
     fn drop(&mut self) {
+        self.wake.notify_one();
         // Not to wait for calls in flight, and to be allowed on any thread.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();

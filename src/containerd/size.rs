@@ -1,7 +1,7 @@
 //! What an image takes and whether it is complete, as `ctr images ls`, `check` and `usage` count it.
 
 use super::image::{parse_index, parse_manifest};
-use super::resolve::host;
+use super::resolve::{Adds, host};
 use super::{Descriptor, Digest, ManifestRef, Namespace, Usage};
 use crate::error::{Kind, Result};
 use std::collections::BTreeMap;
@@ -34,26 +34,40 @@ impl Namespace {
     }
 
     fn size_below(&self, target: &Descriptor, depth: u32) -> Result<u64> {
-        if depth == 0 || !(target.is_index() || target.is_manifest()) {
+        if depth == 0 || !(target.is_index() || target.is_manifest()) || self.blob(&target.digest)?.is_none() {
             return Ok(target.size);
         }
-        let bytes = match self.document(&target.digest) {
-            Ok(bytes) => bytes,
+        let adds = match self.adds(target) {
             Err(error) if error.kind() == Kind::NotLocal => return Ok(target.size),
-            Err(error) => return Err(error),
+            adds => adds?,
         };
-        if target.is_manifest() {
+        let below = match adds {
+            Adds::Bytes(bytes) => bytes,
+            Adds::Of(named) => named.map_or(Ok(0), |named| self.size_below(&named, depth - 1))?,
+        };
+        Ok(target.size.saturating_add(below))
+    }
+
+    /// What the document of a target adds to its own bytes.
+    fn adds(&self, target: &Descriptor) -> Result<Adds> {
+        let (memo, is_index) = (&self.inner().resolved, !target.is_manifest());
+        if let Some(adds) = memo.adds(&target.digest, is_index) {
+            return Ok(adds);
+        }
+        let bytes = self.document(&target.digest)?;
+        let adds = if !is_index {
             let manifest = parse_manifest(&bytes)?;
             let parts = manifest.config.iter().chain(manifest.layers.iter().map(|l| &l.descriptor));
-            return Ok(parts.fold(target.size, |sum, part| sum.saturating_add(part.size)));
-        }
-        let index = parse_index(&bytes)?;
-        // As containerd sorts them: by how they suit, what says nothing of its platform last; then the first of them.
-        let rank = |d: &Descriptor| d.platform.as_ref().map_or(Some(usize::MAX), |p| p.rank(host()));
-        let best =
-            index.manifests.iter().enumerate().filter_map(|(i, d)| Some((rank(d)?, i, d))).min_by_key(|b| (b.0, b.1));
-        let below = best.map_or(Ok(0), |(_, _, d)| self.size_below(d, depth - 1))?;
-        Ok(target.size.saturating_add(below))
+            Adds::Bytes(parts.fold(0, |sum, part| sum.saturating_add(part.size)))
+        } else {
+            let index = parse_index(&bytes)?;
+            // As containerd sorts them: by how they suit, what says nothing of its platform last; then the first.
+            let rank = |d: &Descriptor| d.platform.as_ref().map_or(Some(usize::MAX), |p| p.rank(host()));
+            let ranked = index.manifests.into_iter().enumerate().filter_map(|(i, d)| Some(((rank(&d)?, i), d)));
+            Adds::Of(ranked.min_by_key(|(rank, _)| *rank).map(|(_, d)| Arc::new(d)))
+        };
+        memo.keep_adds(&target.digest, is_index, adds.clone());
+        Ok(adds)
     }
 
     /// The bytes of an image that are on this host: every blob that the target reaches, once.

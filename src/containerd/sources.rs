@@ -55,6 +55,10 @@ macro_rules! source {
                 $trust
             }
 
+            fn hear(&self) {
+                self.0.inner().hear();
+            }
+
             fn list(&self) -> Result<BTreeMap<$key, $record>> {
                 let $ns = self.0;
                 $list

@@ -208,7 +208,7 @@ impl<T: Object> Bound<T> {
             What::Link(f) => match f(&self.object)? {
                 Some(target) => {
                     let size = if let Target::Verbatim(bytes) = &target { bytes.len() } else { 0 };
-                    Attr::new(FileType::Symlink, 0o777, size as u64, modified)
+                    Attr { target: Some(target), ..Attr::new(FileType::Symlink, 0o777, size as u64, modified) }
                 }
                 None => return self.absent(row),
             },

@@ -6,7 +6,7 @@
 
 use super::handle::Listed;
 use super::way::{self, is_below, relative};
-use super::{Attr, FileType, Name, Node, Seat, Target, stable_hash};
+use super::{Attr, FileType, Lifetime, Name, Node, Seat, Target, stable_hash};
 use crate::error::{Kind, Result};
 use crate::fail;
 use std::collections::HashMap;
@@ -140,6 +140,7 @@ impl Table {
             }
             None => (node, attr, None),
         };
+        tell_by_target(&node, &mut attr)?;
         let ino = self.number(parent, name, &attr);
         self.complete(parent, ino, &node, &mut attr)?;
         Ok(Some(Found { node, ino, attr, borrowed }))
@@ -163,8 +164,8 @@ impl Table {
 
     fn unreadable(&self, parent: u64, name: Name, node: Node) -> Listed {
         let mut attr = Attr::new(FileType::Regular, 0o444, 0, None);
-        attr.attr_life = super::Lifetime::Never;
-        attr.name_life = super::Lifetime::Never;
+        attr.attr_life = Lifetime::Never;
+        attr.name_life = Lifetime::Never;
         let ino = self.number(parent, &name, &attr);
         Listed { name, found: Found { node, ino, attr, borrowed: None } }
     }
@@ -235,9 +236,24 @@ impl Table {
             Some(known) => (known.node.clone(), known.parent),
             None => return fail!(Stale, "inode {ino}: forgotten"),
         };
-        match node.place.target(node.seat)? {
-            Target::Verbatim(bytes) => Ok(bytes),
-            Target::Tree(path) => Ok(relative(&self.path(parent), &path).into_bytes()),
+        let mut attr = node.attr()?;
+        if attr.attr_life == Lifetime::Ever {
+            return Ok(self.way(parent, node.place.target(node.seat)?));
+        }
+        tell_by_target(&node, &mut attr)?;
+        if attr.kind != FileType::Symlink || self.number(parent, &node.name(), &attr) != ino {
+            // The kernel keeps what it reads here for the life of the inode, and asks for the name again.
+            return fail!(Stale, "inode {ino}: the link leads elsewhere now");
+        }
+        let Some(target) = attr.target else { return fail!(Invalid, "inode {ino}: not a link") };
+        Ok(self.way(parent, target))
+    }
+
+    /// The bytes of a link in the directory `parent`.
+    fn way(&self, parent: u64, target: Target) -> Vec<u8> {
+        match target {
+            Target::Verbatim(bytes) => bytes,
+            Target::Tree(path) => relative(&self.path(parent), &path).into_bytes(),
         }
     }
 
@@ -276,11 +292,13 @@ impl Table {
 
     /// What attributes need the table for: the length of a link's way, the length of a live text.
     fn complete(&self, parent: u64, ino: u64, node: &Node, attr: &mut Attr) -> Result<()> {
-        if attr.kind == FileType::Symlink && attr.size == 0 {
-            if let Target::Tree(path) = node.place.target(node.seat)? {
-                attr.size = relative(&self.path(parent), &path).len() as u64;
+        if attr.kind == FileType::Symlink {
+            let known = attr.target.take();
+            if attr.size == 0 {
+                let target = known.map_or_else(|| node.place.target(node.seat), Ok)?;
+                attr.size = self.way(parent, target).len() as u64;
             }
-        } else if attr.attr_life == super::Lifetime::Never
+        } else if attr.attr_life == Lifetime::Never
             && let Some(size) = self.lock().live.get(&ino)
         {
             attr.size = *size;
@@ -295,7 +313,8 @@ impl Table {
         if self.base.is_empty() || attr.kind != FileType::Symlink {
             return Ok(None);
         }
-        let Target::Tree(path) = node.place.target(node.seat)? else { return Ok(None) };
+        let target = attr.target.clone().map_or_else(|| node.place.target(node.seat), Ok)?;
+        let Target::Tree(path) = target else { return Ok(None) };
         let (region, _) = self.region(parent);
         if is_below(&path, &region) {
             return Ok(None);
@@ -363,6 +382,26 @@ impl Table {
             .flat_map(|(ino, k)| [Notice::Inode(*ino), Notice::Entry(k.parent, k.node.name().into_owned())])
             .collect()
     }
+}
+
+/// A link that may lead elsewhere one day is another inode then: the kernel keeps where an inode leads.
+fn tell_by_target(node: &Node, attr: &mut Attr) -> Result<()> {
+    if attr.kind != FileType::Symlink || attr.attr_life == Lifetime::Ever {
+        return Ok(());
+    }
+    let target = attr.target.take().map_or_else(|| node.place.target(node.seat), Ok)?;
+    let bytes = match &target {
+        Target::Tree(path) => path.as_bytes(),
+        Target::Verbatim(bytes) => {
+            attr.size = bytes.len() as u64;
+            bytes
+        }
+    };
+    let told = |number: u64| stable_hash(&[&number.to_le_bytes(), bytes]);
+    attr.incarnation = told(attr.incarnation);
+    attr.identity = attr.identity.map(told);
+    attr.target = Some(target);
+    Ok(())
 }
 
 enum Borrow {

@@ -320,6 +320,8 @@ pub struct Attr {
     pub takes: bool,
     /// An inode number that does not depend on the path: for files that stand at several places (DESIGN 3).
     pub identity: Option<u64>,
+    /// Where a link leads, if that is known: it need not be found out again.
+    pub target: Option<Target>,
 }
 
 impl Attr {
@@ -340,6 +342,7 @@ impl Attr {
             incarnation: 0,
             takes: false,
             identity: None,
+            target: None,
         }
     }
 }
