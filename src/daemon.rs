@@ -105,6 +105,7 @@ fn serve(
     let table = table(arguments, &client, &daemon, &roots)?;
     let shared = Arc::new(Shared {
         table,
+        listings: Default::default(),
         handles: Handles::default(),
         pool: Pool::new(POOL),
         parked: Parked::default(),

@@ -74,7 +74,10 @@ impl Teller {
         for notice in notices {
             // The kernel answers ENOENT for what it has already dropped: nothing to do.
             let _ = match notice {
-                Notice::Inode(ino) => self.notifier.inval_inode(INodeNo(ino), 0, 0),
+                Notice::Inode(ino) => {
+                    self.shared.listings.noticed(ino);
+                    self.notifier.inval_inode(INodeNo(ino), 0, 0)
+                }
                 Notice::Entry(parent, name) => expire(&self.device, parent, &name),
             };
         }

@@ -6,13 +6,13 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::node::counters::{Counters, Op};
-use crate::node::handle::{Handle, Handles, Opened};
+use crate::node::handle::{Directory, Handle, Handles, Opened};
 use crate::node::inode::{Found, Table};
 use crate::node::journal::{Caller, Journal};
+use crate::node::listings::{Keep, Listings};
 use crate::node::parked::{Parked, Waiter};
 use crate::node::pool::Pool;
-use crate::node::{Attr, Lifetime};
-use crate::wait;
+use crate::node::{Attr, Lifetime, TOLD};
 use fuser::{
     Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags,
     PollEvents, PollFlags, PollNotifier, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
@@ -21,7 +21,7 @@ use fuser::{
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 mod change;
@@ -58,6 +58,7 @@ pub struct Mounted(pub Arc<Shared>);
 /// What all requests share.
 pub struct Shared {
     pub table: Table,
+    pub listings: Listings,
     pub handles: Handles,
     pub pool: Pool,
     pub parked: Parked,
@@ -127,6 +128,7 @@ fn ttl(life: Lifetime) -> Duration {
     match life {
         Lifetime::Never => Duration::ZERO,
         Lifetime::Second => Duration::from_secs(1),
+        Lifetime::Told => TOLD,
         Lifetime::Ever => FOREVER,
     }
 }
@@ -177,7 +179,9 @@ impl Filesystem for Mounted {
 
     fn forget(&self, _: &Request, ino: INodeNo, lookups: u64) {
         self.0.counters.count(Op::forget);
-        self.0.table.forget(ino.0, lookups);
+        if self.0.table.forget(ino.0, lookups) {
+            self.0.listings.forget(ino.0);
+        }
     }
 
     fn getattr(&self, request: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -296,13 +300,14 @@ impl Filesystem for Mounted {
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         self.0.counters.count(Op::opendir);
-        let number = self.0.handles.insert(Handle::Directory(Mutex::new(None)));
-        // A listing that never changes is kept by the kernel: the next one asks nothing.
-        let immutable =
-            caught(|| wait::never(|| self.0.table.attr(ino.0))).is_ok_and(|a| a.attr_life == Lifetime::Ever);
-        let flags = match immutable {
-            true => FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
-            false => FopenFlags::empty(),
+        // A listing that the kernel keeps is not asked for again.
+        let keep = caught(|| Ok(self.0.keeps(ino.0))).unwrap_or(Keep::Nothing);
+        let directory = Directory { kept: keep != Keep::Nothing, ..Directory::default() };
+        let number = self.0.handles.insert(Handle::Directory(directory));
+        let flags = match keep {
+            Keep::Known => FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
+            Keep::Fill => FopenFlags::FOPEN_CACHE_DIR,
+            Keep::Nothing => FopenFlags::empty(),
         };
         reply.opened(FileHandle(number), flags);
     }
@@ -310,22 +315,30 @@ impl Filesystem for Mounted {
     fn readdir(&self, request: &Request, ino: INodeNo, number: FileHandle, offset: u64, reply: ReplyDirectory) {
         let ask = self.ask(request, Op::readdir, "readdir", ino);
         let work = move |fs: &Shared| fs.listing(ino.0, number, offset);
-        self.serve(ask, reply, work, move |_, reply: ReplyDirectory, listing| {
-            reply::directory(reply, ino, offset, &listing);
+        self.serve(ask, reply, work, move |fs, reply: ReplyDirectory, listing| {
+            if reply::directory(reply, ino, offset, &listing) {
+                fs.ended(ino.0, number, &listing);
+            }
         });
     }
 
     fn readdirplus(&self, request: &Request, ino: INodeNo, number: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
         let ask = self.ask(request, Op::readdir, "readdir", ino);
-        let work = move |fs: &Shared| Ok((fs.listing(ino.0, number, offset)?, fs.table.attr(ino.0)?));
-        self.serve(ask, reply, work, move |fs, reply: ReplyDirectoryPlus, (listing, own)| {
-            reply::directory_plus(fs, reply, ino, &own, offset, &listing);
+        let work = move |fs: &Shared| Ok((fs.table.attr(ino.0)?, fs.listing(ino.0, number, offset)?));
+        self.serve(ask, reply, work, move |fs, reply: ReplyDirectoryPlus, (own, listing)| {
+            if reply::directory_plus(fs, reply, ino, &own, offset, &listing) {
+                fs.ended(ino.0, number, &listing);
+            }
         });
     }
 
-    fn releasedir(&self, _: &Request, _: INodeNo, number: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+    fn releasedir(&self, _: &Request, ino: INodeNo, number: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
         self.0.counters.count(Op::releasedir);
-        self.0.handles.remove(number.0);
+        if let Some(handle) = self.0.handles.remove(number.0)
+            && matches!(&*handle, Handle::Directory(Directory { kept: true, .. }))
+        {
+            self.0.listings.released(ino.0);
+        }
         reply.ok();
     }
 

@@ -1,8 +1,8 @@
 //! Content: whole documents, verified, and the bytes of blobs, in one cache that is bounded in bytes.
 
+use super::direct::INLINE_BYTES;
 use super::fetch::not_local;
 use super::rpc::{Call, MESSAGE_BYTES, lock, request};
-use super::direct::INLINE_BYTES;
 use super::{BlobInfo, Digest, Namespace, status};
 use crate::error::{Error, Kind, Result};
 use crate::fail;

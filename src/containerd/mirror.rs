@@ -88,6 +88,7 @@ struct State<K, R> {
     used: u32,
     /// Somebody asks for the list again before it is too old.
     renewing: bool,
+    promise: renew::Promise,
     listing: bool,
     asking: HashSet<K>,
 }
@@ -108,6 +109,7 @@ impl<K, R> Default for Keyed<K, R> {
             questions: (Instant::now(), 0),
             used: 0,
             renewing: false,
+            promise: renew::Promise::default(),
             listing: false,
             asking: HashSet::new(),
         };

@@ -167,6 +167,10 @@ pub enum Change {
         namespace: Arc<str>,
         id: Arc<str>,
     },
+    /// Other blobs are here than when it was promised that this would be told.
+    Presence {
+        namespace: Arc<str>,
+    },
     /// No event tells of these two: only we ourselves do.
     Lease {
         namespace: Arc<str>,
@@ -325,7 +329,8 @@ impl Inner {
                 self.server.forget();
                 lock(&self.mirrors).values().for_each(|m| m.invalidate());
             }
-            Change::Image { namespace, .. }
+            Change::Presence { namespace }
+            | Change::Image { namespace, .. }
             | Change::Container { namespace, .. }
             | Change::Task { namespace, .. }
             | Change::Snapshot { namespace, .. }

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::fail;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// A map of records that readers share; a change copies it only while somebody still reads it.
 pub type Map<R> = Arc<BTreeMap<Arc<str>, R>>;
@@ -84,6 +85,8 @@ impl Mirror {
                 Some(digest) => self.blobs.touch(digest),
                 None => self.blobs.invalidate(),
             },
+            // Found by a list: the mirror knows.
+            Change::Presence { .. } => {}
             Change::Namespace { .. } | Change::Everything => self.invalidate(),
         }
     }
@@ -214,12 +217,30 @@ impl Namespace {
         self.mirror.blobs.version(&Blobs(self))
     }
 
+    /// Whether events of the namespace are heard now.
+    pub fn is_heard(&self) -> bool {
+        let link = self.inner().link();
+        link.epoch != 0 && !link.away
+    }
+
+    /// Whether it is certain that [`Change::Presence`] comes if within `time` from now other blobs are here. Only while
+    /// so much is asked of them that somebody looks after them anyway.
+    pub fn promises_presence(&self, time: Duration) -> bool {
+        self.is_heard() && self.mirror.blobs.promise(time)
+    }
+
     /// What the namespace knows of one blob; one call, unless a list is at most a second old.
     pub fn blob(&self, digest: &Digest) -> Result<Option<BlobInfo>> {
         let answer = self.mirror.blobs.one(digest, &Blobs(self));
         if self.mirror.blobs.claim_renewal() {
             let namespace = self.clone();
-            let renew = move || namespace.mirror.blobs.renew(&Blobs(&namespace));
+            let renew = move || {
+                let changed = || {
+                    let name = namespace.name.clone();
+                    namespace.inner().events.send(Change::Presence { namespace: name });
+                };
+                namespace.mirror.blobs.renew(&Blobs(&namespace), changed);
+            };
             if std::thread::Builder::new().name("ctrfs-blobs".into()).spawn(renew).is_err() {
                 self.mirror.blobs.abandon_renewal();
             }

@@ -22,7 +22,7 @@ const ASK_EACH: usize = 64;
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Bytes of answers of each kind that are kept: some ten thousand images.
-const MEMO_BYTES: usize = 24 << 20;
+const MEMO_BYTES: usize = 16 << 20;
 
 /// This machine's platform.
 pub(super) fn host() -> &'static Platform {
@@ -129,6 +129,7 @@ impl Namespace {
         let mut resolved = walk.resolved;
         self.complete(&mut resolved)?;
         resolved.host = choose(&resolved.manifests);
+        resolved.whole = self.is_whole(&resolved)?;
         let resolved = Arc::new(resolved);
         let bytes = 512 + 400 * (resolved.manifests.len() + resolved.indexes.len());
         lock(memo).put(key, Answer { at, blobs: known, answer: resolved.clone(), bytes });
@@ -167,6 +168,21 @@ impl Namespace {
             Err(error) if is_of_the_blob(error.kind()) => Ok(manifest),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether every layer of the host's manifest is here.
+    fn is_whole(&self, resolved: &Resolved) -> Result<bool> {
+        let Some(host) = resolved.host.and_then(|host| resolved.manifests.get(host)) else { return Ok(false) };
+        let doc = match self.manifest(&host.descriptor.digest) {
+            Err(error) if is_of_the_blob(error.kind()) => return Ok(false),
+            doc => doc?,
+        };
+        for layer in &doc.layers {
+            if self.blob(&layer.descriptor.digest)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Finds out for each manifest whether it is here, and what it is for if its descriptor does not say.

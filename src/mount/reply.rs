@@ -55,12 +55,13 @@ pub fn kind(kind: FileType) -> fuser::FileType {
 /// `.` and `..` come first; entry `n` has offset `n + 1`, where the next part goes on.
 const DOTS: [&str; 2] = [".", ".."];
 
-/// One part of a listing.
-pub fn directory(mut reply: ReplyDirectory, ino: INodeNo, offset: u64, listing: &[Listed]) {
+/// One part of a listing; true if nothing was left to list.
+pub fn directory(mut reply: ReplyDirectory, ino: INodeNo, offset: u64, listing: &[Listed]) -> bool {
     let start = usize::try_from(offset).unwrap_or(usize::MAX);
     for (n, dot) in DOTS.iter().enumerate().skip(start) {
         if reply.add(ino, n as u64 + 1, fuser::FileType::Directory, dot) {
-            return reply.ok();
+            reply.ok();
+            return false;
         }
     }
     for (n, entry) in listing.iter().enumerate().skip(start.saturating_sub(DOTS.len())) {
@@ -71,9 +72,10 @@ pub fn directory(mut reply: ReplyDirectory, ino: INodeNo, offset: u64, listing: 
         }
     }
     reply.ok();
+    start >= listing.len() + DOTS.len()
 }
 
-/// One part of a listing with attributes: the kernel then knows every entry that fitted.
+/// The same with attributes: the kernel then knows every entry that fitted.
 pub fn directory_plus(
     fs: &Shared,
     mut reply: ReplyDirectoryPlus,
@@ -81,13 +83,14 @@ pub fn directory_plus(
     own: &Attr,
     offset: u64,
     listing: &[Listed],
-) {
+) -> bool {
     let start = usize::try_from(offset).unwrap_or(usize::MAX);
     let own = fs.attributes(ino.0, own);
     for (n, dot) in DOTS.iter().enumerate().skip(start) {
         // The kernel takes only the name of these two and counts no lookup for them.
         if reply.add(ino, n as u64 + 1, dot, &std::time::Duration::ZERO, &own, Generation(0)) {
-            return reply.ok();
+            reply.ok();
+            return false;
         }
     }
     for (n, Listed { name, found }) in listing.iter().enumerate().skip(start.saturating_sub(DOTS.len())) {
@@ -101,6 +104,7 @@ pub fn directory_plus(
         fs.table.remember(ino.0, found);
     }
     reply.ok();
+    start >= listing.len() + DOTS.len()
 }
 
 /// The value of an extended attribute, or its length where the caller asks for that.

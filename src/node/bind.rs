@@ -128,9 +128,18 @@ impl<P: Sync + 'static, C: Object> Relation<P> for One<P, C> {
         Ok((self.get)(parent)?.map(|object| node(object, self.table.rows, Shape::Named(label), false)))
     }
 
+    fn names(&self) -> Vec<&'static str> {
+        fixed(self.table.rows).collect()
+    }
+
     fn describe(&self, doc: &mut doc::Writer) {
         doc.table(self.table.doc, self.table.rows);
     }
+}
+
+/// The names of rows that are names.
+fn fixed<T>(rows: &'static [Row<T>]) -> impl Iterator<Item = &'static str> {
+    rows.iter().map(|row| row.name).filter(|name| !name.starts_with('<') && !name.is_empty())
 }
 
 impl<T: Object> Bound<T> {
@@ -172,6 +181,9 @@ impl<T: Object> Bound<T> {
     }
 
     fn leaf(&self, row: &Row<T>) -> Result<Attr> {
+        // What a member's own file is called and shows is its family's matter. Asked before anything is made: it has to
+        // be true of what is made after it.
+        let told = if matches!(self.shape, Shape::File) { Lifetime::Second } else { self.object.contents() };
         let modified = self.object.modified()?;
         let text = |size: usize| Attr::new(FileType::Regular, 0o444, size as u64, modified);
         let mut attr = match row.what {
@@ -215,6 +227,12 @@ impl<T: Object> Bound<T> {
             What::Dir(_) | What::Via(_) | What::Merge(_) | What::Each(_) | What::Graft(_) => return self.absent(row),
         };
         attr.private = row.private;
+        if told == Lifetime::Told {
+            for life in [&mut attr.attr_life, &mut attr.name_life].into_iter().filter(|life| **life == Lifetime::Second)
+            {
+                *life = told;
+            }
+        }
         Ok(attr)
     }
 }
@@ -393,8 +411,18 @@ impl<T: Object> Place for Bound<T> {
         self.object.tag()
     }
 
+    fn group(&self) -> Option<u64> {
+        self.object.group()
+    }
+
+    fn contents(&self) -> Lifetime {
+        self.object.contents()
+    }
+
     fn fixed(&self) -> Vec<&'static str> {
-        self.rows.iter().map(|row| row.name).filter(|name| !name.starts_with('<') && !name.is_empty()).collect()
+        let merged =
+            self.rows.iter().flat_map(|row| if let What::Merge(other) = row.what { other.names() } else { vec![] });
+        fixed(self.rows).chain(merged).collect()
     }
 
     fn is_object(&self) -> bool {

@@ -73,13 +73,22 @@ pub struct Listed {
     pub found: Found,
 }
 
+/// An open directory.
+#[derive(Default)]
+pub struct Directory {
+    /// Its entries, once they were asked for from the beginning.
+    pub pinned: Mutex<Option<Arc<Vec<Listed>>>>,
+    /// The kernel keeps what it reads through this handle ([`super::listings`]).
+    pub kept: bool,
+}
+
 /// What a handle is.
 pub enum Handle {
     File(Opened),
     /// A file that is written to.
     Written(Written),
     /// A directory: its entries, once they were asked for from the beginning.
-    Directory(Mutex<Option<Arc<Vec<Listed>>>>),
+    Directory(Directory),
 }
 
 /// All that is open.

@@ -9,7 +9,7 @@ use super::way::{self, is_below, relative};
 use super::{Attr, FileType, Lifetime, Name, Node, Seat, Target, stable_hash};
 use crate::error::{Kind, Result};
 use crate::fail;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The number of the root of the mount, as the kernel has it.
@@ -34,6 +34,8 @@ struct Inner {
     known: HashMap<u64, Known>,
     /// Numbers of the places that a change notice of this tag concerns.
     tagged: HashMap<u64, Vec<u64>>,
+    /// The same for the notices that concern many.
+    grouped: HashMap<u64, HashSet<u64>>,
     /// Tree paths of the directories that are shown where a link would lead out of the mount ([`Table::borrow`]).
     borrowed: HashMap<u64, String>,
     /// The newest length of live texts.
@@ -74,6 +76,7 @@ impl Table {
             inner: Mutex::new(Inner {
                 known: HashMap::new(),
                 tagged: HashMap::new(),
+                grouped: HashMap::new(),
                 borrowed: HashMap::new(),
                 live: lru::LruCache::new(const { std::num::NonZeroUsize::new(LIVE_SIZES).expect("not zero") }),
             }),
@@ -184,23 +187,33 @@ impl Table {
         {
             inner.tagged.entry(tag).or_default().push(ino);
         }
+        if node.seat == Seat::Itself
+            && let Some(group) = node.place.group()
+        {
+            inner.grouped.entry(group).or_default().insert(ino);
+        }
         if let Some(path) = borrowed {
             inner.borrowed.insert(ino, path.to_owned());
         }
         inner.known.insert(ino, Known { node: node.clone(), parent, lookups: 1 });
     }
 
-    /// Takes back `lookups` lookups of a number.
-    pub fn forget(&self, ino: u64, lookups: u64) {
+    /// Takes back `lookups` lookups of a number; true if the kernel knows it no more.
+    pub fn forget(&self, ino: u64, lookups: u64) -> bool {
         let mut guard = self.lock();
         let inner = &mut *guard;
-        let Some(known) = inner.known.get_mut(&ino) else { return };
+        let Some(known) = inner.known.get_mut(&ino) else { return true };
         known.lookups = known.lookups.saturating_sub(u32::try_from(lookups).unwrap_or(u32::MAX));
         if known.lookups > 0 || ino == ROOT {
-            return;
+            return false;
         }
         let gone = inner.known.remove(&ino);
         inner.borrowed.remove(&ino);
+        if let Some(Known { node: Node { place, seat: Seat::Itself }, .. }) = &gone
+            && let Some(numbers) = place.group().and_then(|group| inner.grouped.get_mut(&group))
+        {
+            numbers.remove(&ino);
+        }
         if let Some(Known { node: Node { place, seat: Seat::Itself }, .. }) = &gone
             && let Some(tag) = place.tag()
             && let Some(numbers) = inner.tagged.get_mut(&tag)
@@ -213,6 +226,7 @@ impl Table {
         // What the node holds is dropped outside of the lock.
         drop(guard);
         drop(gone);
+        true
     }
 
     /// How many numbers the kernel knows.
@@ -353,8 +367,9 @@ impl Table {
     pub fn notices(&self, tag: u64) -> Vec<Notice> {
         let places: Vec<(u64, u64, Node)> = {
             let inner = self.lock();
-            let numbers = inner.tagged.get(&tag).map(Vec::as_slice).unwrap_or_default();
-            numbers.iter().filter_map(|n| inner.known.get(n).map(|k| (*n, k.parent, k.node.clone()))).collect()
+            let numbers =
+                inner.tagged.get(&tag).into_iter().flatten().chain(inner.grouped.get(&tag).into_iter().flatten());
+            numbers.filter_map(|n| inner.known.get(n).map(|k| (*n, k.parent, k.node.clone()))).collect()
         };
         let mut notices = Vec::new();
         for (ino, parent, node) in places {

@@ -10,6 +10,7 @@
 //! - [`file`]: what stands behind a file;
 //! - [`inode`]: numbers for places, and what the kernel knows of them;
 //! - [`verb`]: what can be done to an object; [`command`]: the words that say so;
+//! - [`listings`]: which listings the kernel keeps;
 //! - [`handle`]: what is open, and what was pinned when it was opened;
 //! - [`parked`]: requests that wait, and die with their caller;
 //! - [`pool`]: the threads that may wait;
@@ -24,6 +25,7 @@ mod file;
 pub mod handle;
 pub mod inode;
 pub mod journal;
+pub mod listings;
 pub mod parked;
 pub mod pool;
 pub mod row;
@@ -130,8 +132,16 @@ pub trait Object: Clone + Send + Sync + 'static {
     fn tag(&self) -> Option<u64> {
         None
     }
+    /// What a notice of a change that may concern many calls all of them.
+    fn group(&self) -> Option<u64> {
+        None
+    }
     /// How long the kernel may believe what it was told of it.
     fn lifetime(&self) -> Lifetime {
+        Lifetime::Second
+    }
+    /// How long it may believe what its directory lists, and the texts and links in it.
+    fn contents(&self) -> Lifetime {
         Lifetime::Second
     }
     /// Sets a label, or takes it away.
@@ -152,13 +162,18 @@ pub trait Object: Clone + Send + Sync + 'static {
     }
 }
 
-/// How long the kernel may keep a name or an attribute (DESIGN 5.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How long the kernel keeps what it would be told of.
+pub const TOLD: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How long the kernel may keep a name or an attribute (DESIGN 5.1), the shortest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lifetime {
     /// Asked each time.
     Never,
     /// A second, or until a change notice drops it.
     Second,
+    /// Until a change notice drops it, which comes whatever happens: some seconds at most.
+    Told,
     /// Content-addressed, or inside something that is.
     Ever,
 }
@@ -167,6 +182,8 @@ pub enum Lifetime {
 pub trait Relation<P: 'static>: Sync {
     /// The node of that object, under the name of the row.
     fn get(&self, parent: &P, label: &'static str) -> Result<Option<Node>>;
+    /// The fixed names of that object's directory.
+    fn names(&self) -> Vec<&'static str>;
     /// Writes the reference of what it is.
     fn describe(&self, doc: &mut doc::Writer);
 }
@@ -236,6 +253,14 @@ pub trait Place: Send + Sync {
     /// What change notices call it.
     fn tag(&self) -> Option<u64> {
         None
+    }
+    /// What change notices call many such.
+    fn group(&self) -> Option<u64> {
+        None
+    }
+    /// How long the kernel may believe its listing, where that is longer than its attributes say.
+    fn contents(&self) -> Lifetime {
+        Lifetime::Second
     }
     /// Names of the fixed entries that a change notice for [`Place::tag`] may concern.
     fn fixed(&self) -> Vec<&'static str> {

@@ -38,6 +38,11 @@ pub fn blobs(namespace: &str) -> u64 {
     stable_hash(&[b"blobs", namespace.as_bytes()])
 }
 
+/// All images of a namespace: what they show depends on which blobs are here.
+pub fn images(namespace: &str) -> u64 {
+    stable_hash(&[b"images", namespace.as_bytes()])
+}
+
 /// A sandbox.
 pub fn sandbox(namespace: &str, id: &str) -> u64 {
     stable_hash(&[b"sandbox", namespace.as_bytes(), id.as_bytes()])
@@ -68,6 +73,7 @@ pub fn of(change: &Change) -> Vec<u64> {
             vec![snapshot(ns, key), snapshotter(ns, sn), namespace(ns)]
         }
         Change::Content { namespace: ns, .. } => vec![blobs(ns)],
+        Change::Presence { namespace: ns } => vec![images(ns)],
         Change::Sandbox { namespace: ns, id } => vec![sandbox(ns, id), namespace(ns)],
         Change::Lease { namespace: ns, id } => vec![lease(ns, id), namespace(ns)],
         Change::Ingest { namespace: ns, reference } => vec![ingest(ns, reference), namespace(ns)],

@@ -3,9 +3,9 @@
 use super::oci;
 use crate::containerd::{ImageRecord, ManifestKind, ManifestRef, Resolved};
 use crate::error::{Error, Kind, Result};
-use crate::node::row::{bytes, ctl, dir, each, link as link_row, live, outcome, text, when};
+use crate::node::row::{bytes, ctl, dir, each, link as link_row, live, outcome, text, via, when};
 use crate::node::verb::{Verbs, verb};
-use crate::node::{Dir, Each, Member, Object, Row, Target};
+use crate::node::{Dir, Each, Lifetime, Member, Object, One, Row, TOLD, Target};
 use crate::tree::name;
 use crate::tree::namespace::{Ns, blobs, containers, links, manifest, verbs};
 use crate::tree::text::{self as write, Text, line, usable};
@@ -52,7 +52,11 @@ pub static IMAGE: Dir<Image> = Dir {
         link_row("hidden", "What upper layers of it deleted or replaced.", |image| image.host("hidden")),
         when(|image| Ok(image.layout()?.is_some()), dir("oci", &oci::OCI)),
         bytes("oci.tar", "The same as one archive: what `ctr images export --all-platforms` writes of it.", oci::tar),
-        dir("containers", &CONTAINERS),
+        via(
+            "containers",
+            CONTAINERS.doc,
+            &One { get: |image| Ok(Some(Users(Image::clone(image)))), table: &CONTAINERS },
+        ),
         ctl(&VERBS),
         outcome(),
     ],
@@ -111,14 +115,14 @@ static PLATFORMS: Dir<Image> = Dir {
 static PLATFORM: Row<ForPlatform> =
     link_row("<platform>", "The manifest for this platform.", |platform| Ok(Some(platform.manifest.path(""))));
 
-static CONTAINERS: Dir<Image> = Dir {
+static CONTAINERS: Dir<Users> = Dir {
     doc: "Links to the containers that were made from it.",
     rows: &[each(
         "<id>",
         "A container.",
         &Each {
-            list: |image: &Image| containers::made_from(&image.ns, &image.name),
-            find: |image: &Image, component| {
+            list: |Users(image): &Users| containers::made_from(&image.ns, &image.name),
+            find: |Users(image): &Users, component| {
                 let made = containers::made_from(&image.ns, &image.name)?;
                 Ok(made.into_iter().find(|container| *container.id == *component))
             },
@@ -198,6 +202,37 @@ impl Object for Image {
     fn delete(&self) -> Result<()> {
         self.record()?;
         self.ns.namespace.delete_image(&self.name, false)
+    }
+    fn group(&self) -> Option<u64> {
+        Some(crate::tree::tag::images(self.ns.name()))
+    }
+    fn lifetime(&self) -> Lifetime {
+        if self.ns.namespace.is_heard() { Lifetime::Told } else { Lifetime::Second }
+    }
+    /// Of its record events tell, of blobs the namespace; of snapshots nobody, so none may matter: where a layer is not
+    /// here, its root filesystem comes from them.
+    fn contents(&self) -> Lifetime {
+        let whole = || self.resolved().is_ok_and(|resolved| resolved.is_some_and(|resolved| resolved.whole));
+        if self.ns.namespace.promises_presence(TOLD) && whole() { Lifetime::Told } else { Lifetime::Second }
+    }
+}
+
+/// The containers that were made from an image: no event that names the image tells of them.
+#[derive(Clone)]
+struct Users(Image);
+
+impl Object for Users {
+    fn component(&self) -> Cow<'_, str> {
+        "containers".into()
+    }
+    fn incarnation(&self) -> u64 {
+        self.0.incarnation()
+    }
+    fn modified(&self) -> Result<Option<SystemTime>> {
+        self.0.modified()
+    }
+    fn lifetime(&self) -> Lifetime {
+        self.0.lifetime()
     }
 }
 

@@ -10,7 +10,7 @@ use super::{Ns, links};
 use crate::containerd::{ImageRecord, Map};
 use crate::error::{Error, Kind, Result};
 use crate::node::row::{each, link as link_row, merge, unlisted};
-use crate::node::{Dir, Each, Member, Object, One, Row, Target};
+use crate::node::{Dir, Each, Lifetime, Member, Object, One, Row, Target};
 use crate::tree::name::{self, Decoded};
 use crate::tree::tag;
 use std::borrow::Cow;
@@ -125,6 +125,20 @@ impl Object for Reference {
     }
     fn rename(&self, component: &str) -> Result<()> {
         self.image()?.rename(component)
+    }
+    fn group(&self) -> Option<u64> {
+        // Whether it is an image, too, changes: it stays one of them.
+        self.prefix.as_ref().map(|_| tag::images(self.ns.name()))
+    }
+    fn lifetime(&self) -> Lifetime {
+        if self.ns.namespace.is_heard() { Lifetime::Told } else { Lifetime::Second }
+    }
+    fn contents(&self) -> Lifetime {
+        match image_at(self) {
+            Ok(Some(image)) => image.contents(),
+            Ok(None) => self.lifetime(),
+            Err(_) => Lifetime::Second,
+        }
     }
 }
 
