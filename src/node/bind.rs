@@ -1,7 +1,9 @@
 //! A table bound to an object: the [`Place`] that all directories of `tree/` are.
 
 use super::handle::Opened;
+use super::row::names;
 use super::verb::Control;
+pub use super::way::present;
 use super::*;
 use crate::error::{Error, Kind};
 use crate::fail;
@@ -129,17 +131,12 @@ impl<P: Sync + 'static, C: Object> Relation<P> for One<P, C> {
     }
 
     fn names(&self) -> Vec<&'static str> {
-        fixed(self.table.rows).collect()
+        names(self.table.rows)
     }
 
     fn describe(&self, doc: &mut doc::Writer) {
         doc.table(self.table.doc, self.table.rows);
     }
-}
-
-/// The names of rows that are names.
-fn fixed<T>(rows: &'static [Row<T>]) -> impl Iterator<Item = &'static str> {
-    rows.iter().map(|row| row.name).filter(|name| !name.starts_with('<') && !name.is_empty())
 }
 
 impl<T: Object> Bound<T> {
@@ -214,9 +211,9 @@ impl<T: Object> Bound<T> {
                 },
                 None => return self.absent(row),
             },
-            What::Control(_) => taking(modified, 0o644),
+            What::Control(_) => Attr::taking(modified, 0o644),
             What::Outcome => Attr { attr_life: Lifetime::Never, ..text(handle::UNKNOWN_SIZE) },
-            What::Sink(_) => Attr { size: 0, ..taking(modified, 0o200) },
+            What::Sink(_) => Attr { size: 0, ..Attr::taking(modified, 0o200) },
             What::Link(f) => match f(&self.object)? {
                 Some(target) => {
                     let size = if let Target::Verbatim(bytes) = &target { bytes.len() } else { 0 };
@@ -227,24 +224,7 @@ impl<T: Object> Bound<T> {
             What::Dir(_) | What::Via(_) | What::Merge(_) | What::Each(_) | What::Graft(_) => return self.absent(row),
         };
         attr.private = row.private;
-        if told == Lifetime::Told {
-            for life in [&mut attr.attr_life, &mut attr.name_life].into_iter().filter(|life| **life == Lifetime::Second)
-            {
-                *life = told;
-            }
-        }
-        Ok(attr)
-    }
-}
-
-/// The attributes of a file that is written to. Its size is that of other files whose size nobody knows: a reader of a
-/// file without any may not read at all.
-fn taking(modified: Option<SystemTime>, perm: u16) -> Attr {
-    Attr {
-        attr_life: Lifetime::Never,
-        name_life: Lifetime::Never,
-        takes: true,
-        ..Attr::new(FileType::Regular, perm, handle::UNKNOWN_SIZE as u64, modified)
+        Ok(attr.told(told))
     }
 }
 
@@ -420,23 +400,11 @@ impl<T: Object> Place for Bound<T> {
     }
 
     fn fixed(&self) -> Vec<&'static str> {
-        let merged =
-            self.rows.iter().flat_map(|row| if let What::Merge(other) = row.what { other.names() } else { vec![] });
-        fixed(self.rows).chain(merged).collect()
+        names(self.rows)
     }
 
     fn is_object(&self) -> bool {
         !matches!(self.shape, Shape::Part(_))
-    }
-}
-
-/// The node, unless stat says that it is absent.
-pub fn present(node: Option<Node>) -> Result<Option<Node>> {
-    let Some(node) = node else { return Ok(None) };
-    match node.attr() {
-        Err(e) if e.kind() == Kind::NotFound => Ok(None),
-        Err(e) if e.kind() == Kind::WouldWait => Err(e),
-        _ => Ok(Some(node)),
     }
 }
 

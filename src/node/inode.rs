@@ -12,6 +12,10 @@ use crate::fail;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+mod notices;
+
+pub use notices::Notice;
+
 /// The number of the root of the mount, as the kernel has it.
 pub const ROOT: u64 = 1;
 
@@ -55,15 +59,6 @@ pub struct Found {
     pub attr: Attr,
     /// Where the node is shown in place of a link out of the mount: its path in the tree.
     borrowed: Option<String>,
-}
-
-/// What the kernel has to drop after a change.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// Attributes, pages or listing of an inode.
-    Inode(u64),
-    /// A name in a directory.
-    Entry(u64, Vec<u8>),
 }
 
 impl Table {
@@ -361,41 +356,6 @@ impl Table {
             number = 2 + (number - 1) % NUMBERS;
         }
         number
-    }
-
-    /// What the kernel has to drop when the object called `tag` changed.
-    pub fn notices(&self, tag: u64) -> Vec<Notice> {
-        let places: Vec<(u64, u64, Node)> = {
-            let inner = self.lock();
-            let numbers =
-                inner.tagged.get(&tag).into_iter().flatten().chain(inner.grouped.get(&tag).into_iter().flatten());
-            numbers.filter_map(|n| inner.known.get(n).map(|k| (*n, k.parent, k.node.clone()))).collect()
-        };
-        let mut notices = Vec::new();
-        for (ino, parent, node) in places {
-            notices.push(Notice::Inode(ino));
-            for name in node.place.fixed() {
-                let plain = Attr::new(FileType::Regular, 0, 0, None);
-                let child = self.number(ino, name.as_bytes(), &plain);
-                if self.lock().known.contains_key(&child) {
-                    notices.push(Notice::Inode(child));
-                }
-                notices.push(Notice::Entry(ino, name.as_bytes().to_vec()));
-            }
-            if node.place.is_object() && ino != ROOT {
-                notices.push(Notice::Entry(parent, node.name().into_owned()));
-            }
-        }
-        notices
-    }
-
-    /// Everything that the kernel may have to drop after a loss of events: all directories, and all names in them.
-    pub fn everything(&self) -> Vec<Notice> {
-        let inner = self.lock();
-        let objects = inner.known.iter().filter(|(_, k)| k.node.seat == Seat::Itself);
-        objects
-            .flat_map(|(ino, k)| [Notice::Inode(*ino), Notice::Entry(k.parent, k.node.name().into_owned())])
-            .collect()
     }
 }
 

@@ -370,6 +370,27 @@ impl Attr {
             target: None,
         }
     }
+
+    /// The attributes of a file that is written to. Its size is that of other files whose size nobody knows: a reader of a
+    /// file without any may not read at all.
+    fn taking(modified: Option<SystemTime>, perm: u16) -> Attr {
+        Attr {
+            attr_life: Lifetime::Never,
+            name_life: Lifetime::Never,
+            takes: true,
+            ..Attr::new(FileType::Regular, perm, handle::UNKNOWN_SIZE as u64, modified)
+        }
+    }
+
+    /// The same, where what would be believed for a second is believed for `life` if that is longer.
+    fn told(mut self, life: Lifetime) -> Attr {
+        for own in [&mut self.attr_life, &mut self.name_life] {
+            if *own == Lifetime::Second && life == Lifetime::Told {
+                *own = life;
+            }
+        }
+        self
+    }
 }
 
 /// A hash that is the same in every run: inode numbers and tags are made of it (FNV-1a, then the finalizer of

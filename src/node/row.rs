@@ -86,3 +86,12 @@ pub const fn unlisted<T>(mut row: Row<T>) -> Row<T> {
     row.listed = false;
     row
 }
+
+/// The names of rows that are names, and of those whose entries are shown among them.
+pub(super) fn names<T>(rows: &'static [Row<T>]) -> Vec<&'static str> {
+    let name = |row: &'static Row<T>| match row.what {
+        What::Merge(other) => other.names(),
+        _ => Some(row.name).filter(|name| !name.starts_with('<') && !name.is_empty()).into_iter().collect(),
+    };
+    rows.iter().flat_map(name).collect()
+}

@@ -1,8 +1,7 @@
 //! Paths of the tree: the way from one to another, and what stands at its end.
 
-use super::bind::present;
 use super::{FileType, Node, Target};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::fail;
 
 /// The longest chain of links that a path may take (as ELOOP of the kernel).
@@ -36,6 +35,16 @@ pub fn walk(tree: &Node, path: &str) -> Result<(Node, String)> {
         node = next;
     }
     Ok((node, way.join("/")))
+}
+
+/// The node, unless stat says that it is absent.
+pub fn present(node: Option<Node>) -> Result<Option<Node>> {
+    let Some(node) = node else { return Ok(None) };
+    match node.attr() {
+        Err(e) if e.kind() == Kind::NotFound => Ok(None),
+        Err(e) if e.kind() == Kind::WouldWait => Err(e),
+        _ => Ok(Some(node)),
+    }
 }
 
 /// Whether a path is `base` or below it.
