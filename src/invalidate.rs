@@ -10,7 +10,7 @@ use fuser::{INodeNo, Notifier};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -50,12 +50,34 @@ pub fn spawn(
     Ok(())
 }
 
+/// An answer that was under way when the kernel was told may have come after: it is told once more, so late.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// So many changes are told twice.
+const MANY: usize = 1024;
+
 impl Teller {
     fn run(&self, changes: &Receiver<Change>) {
-        while let Ok(first) = changes.recv() {
+        let mut again = Vec::new();
+        loop {
+            let first = match again.is_empty() {
+                true => changes.recv().ok(),
+                false => match changes.recv_timeout(AGAIN) {
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.tell(&std::mem::take(&mut again));
+                        continue;
+                    }
+                    first => first.ok(),
+                },
+            };
+            let Some(first) = first else { return };
             // A burst is told once: a run of a container is eight events about three objects.
             let burst: Vec<Change> = std::iter::once(first).chain(changes.try_iter()).collect();
             self.tell(&burst);
+            // Of these it may have been answered that it will be told.
+            let told = |change: &&Change| matches!(change, Change::Image { .. } | Change::Presence { .. });
+            again.extend(burst.iter().filter(told).cloned());
+            again.truncate(MANY);
             *self.told.0.lock().unwrap_or_else(PoisonError::into_inner) += burst.len() as u64;
             self.told.1.notify_all();
             self.shared.parked.wake();

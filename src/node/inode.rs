@@ -372,9 +372,8 @@ fn tell_by_target(node: &Node, attr: &mut Attr) -> Result<()> {
             bytes
         }
     };
-    let told = |number: u64| stable_hash(&[&number.to_le_bytes(), bytes]);
-    attr.incarnation = told(attr.incarnation);
-    attr.identity = attr.identity.map(told);
+    attr.incarnation = stable_hash(&[&attr.incarnation.to_le_bytes(), bytes]);
+    attr.identity = attr.identity.map(|identity| stable_hash(&[&identity.to_le_bytes(), bytes]));
     attr.target = Some(target);
     Ok(())
 }

@@ -273,6 +273,38 @@ fn a_thousand(world: &World) {
     assert_eq!(found.trim(), "1000");
 }
 
+/// While much is asked the kernel keeps names and listings and asks for nothing; what changes is seen all the same: what
+/// an event tells at once, what goes without one about a second later.
+fn kept_until_told(world: &World) {
+    let image = world.tiny();
+    let dir = format!("images/{image}");
+    let config = world.json(&format!("{dir}/manifest.json"))["config"]["digest"].as_str().unwrap().to_owned();
+    let listings = || -> u64 {
+        let metrics = world.mount().read(".ctrfs/metrics");
+        let line = metrics.lines().find(|line| line.starts_with("ctrfs_requests_total{operation=\"readdir\"")).unwrap();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    eventually("the kernel keeps the listing", Duration::from_secs(20), || {
+        let before = listings();
+        for _ in 0..20 {
+            assert!(world.ls(&dir).contains(&"config.json".to_owned()));
+            assert!(!world.ls("blobs/sha256").is_empty());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // The blobs themselves are asked for each time, in two parts.
+        listings() - before == 40
+    });
+    world.ctr(&["content", "rm", &config]);
+    let gone = || !world.exists(&format!("{dir}/config.json")) && !world.ls(&dir).contains(&"config.json".to_owned());
+    eventually("the config is gone", Duration::from_secs(3), gone);
+    let parent = dir.rsplit_once('/').unwrap().0;
+    let count = world.ls(parent).len();
+    world.ctr(&["images", "tag", image, &format!("{image}-again")]);
+    eventually("the new name is listed", Duration::from_millis(500), || world.ls(parent).len() == count + 1);
+    world.ctr(&["images", "rm", &format!("{image}-again")]);
+    eventually("the new name is gone", Duration::from_millis(500), || world.ls(parent).len() == count);
+}
+
 crate::each_version!(values, documents, layers, one_truth, encoded_name, half_pulled, attestation, artifact);
 crate::each_version!(
     names_from_hell,
@@ -283,3 +315,5 @@ crate::each_version!(
     huge_manifest,
     a_thousand
 );
+// What is collected for others would end what was promised.
+crate::each_version_alone!(kept_until_told);
