@@ -140,8 +140,7 @@ impl Namespace {
     pub fn manifest(&self, digest: &Digest) -> Result<Arc<ManifestDoc>> {
         let key = (self.name().clone(), digest.clone());
         let memo = &self.inner().resolved.manifests;
-        let (at, known) = (Instant::now(), self.blobs_version());
-        if let Some(manifest) = lock(memo).get(&key, known) {
+        if let Some(manifest) = lock(memo).get(&key, self.blobs_version()) {
             return Ok(manifest);
         }
         self.manifest_now(digest)
@@ -151,6 +150,7 @@ impl Namespace {
     pub fn manifest_now(&self, digest: &Digest) -> Result<Arc<ManifestDoc>> {
         let key = (self.name().clone(), digest.clone());
         let memo = &self.inner().resolved.manifests;
+        let (at, known) = (Instant::now(), self.blobs_version());
         let bytes = self.document(digest)?;
         let manifest = parse_manifest(&bytes).map_err(|e| e.context(format!("manifest {digest}")))?;
         let manifest = Arc::new(self.with_config(manifest)?);
