@@ -230,11 +230,8 @@ impl Filesystem for Mounted {
         match &*file {
             Handle::File(Opened::Text { bytes, .. }) => reply.data(part(bytes, offset, size)),
             Handle::Written(written) => reply.data(part(&written.text, offset, size)),
-            Handle::File(Opened::Outcome) => {
-                let path = self.0.table.path(ino.0);
-                let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
-                reply.data(part(&self.0.journal.last(directory), offset, size));
-            }
+            // It became a text when it was opened.
+            Handle::File(Opened::Outcome) => reply.refuse(libc::EIO),
             Handle::File(Opened::Content(content) | Opened::Changing(content)) => {
                 let content = Arc::clone(content);
                 let work = move |_: &Shared| content.read(offset, size).map(std::borrow::Cow::into_owned);

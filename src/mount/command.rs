@@ -197,8 +197,7 @@ impl Shared {
     /// Notes what came of a write for `error`, and a failure in the journal.
     fn settle_outcome(&self, ask: &Ask, result: &Result<()>) {
         let path = self.table.path(ask.ino);
-        let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
-        self.journal.outcome(directory, result);
+        self.journal.outcome(super::shared::parent(&path), result);
         if let Err(error) = result {
             self.journal.note(ask.caller.clone(), ask.name, path.trim_start_matches('/').to_owned(), error);
         }

@@ -15,6 +15,11 @@ use std::time::UNIX_EPOCH;
 /// So many names of a listing that is kept may have to be looked up again.
 const FEW: usize = 8;
 
+/// The directory of a path.
+pub(super) fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(directory, _)| directory)
+}
+
 impl Shared {
     /// The attributes as FUSE wants them.
     pub(super) fn attributes(&self, ino: u64, attr: &Attr) -> fuser::FileAttr {
@@ -64,7 +69,10 @@ impl Shared {
         if self.policy.guarded && !owner && node.attr()?.private {
             return fail!(Access, "only the owner of the mount reads this; -o allow_containers widens it");
         }
-        let opened = node.place.open(node.seat)?;
+        let opened = match node.place.open(node.seat)? {
+            Opened::Outcome => Opened::live(self.journal.last(parent(&self.table.path(ino)))),
+            opened => opened,
+        };
         if let Opened::Content(content) | Opened::Changing(content) = &opened {
             content.prepare()?;
         }
