@@ -55,6 +55,11 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
 
+    /// Where the input and output of processes are that were started here [default: $XDG_STATE_HOME/ctrfs, for root
+    /// /var/lib/ctrfs]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
     /// How much content to keep in memory, in bytes or with K, M, G
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size)]
     pub cache_size: u64,
@@ -166,18 +171,28 @@ impl Arguments {
 
     /// Where indexes are kept.
     pub fn cache(&self) -> PathBuf {
-        if let Some(given) = &self.cache_dir {
-            return given.clone();
-        }
-        // SAFETY: geteuid has no preconditions and cannot fail.
-        let root = unsafe { libc::geteuid() } == 0;
-        match std::env::var_os("XDG_CACHE_HOME").or_else(|| std::env::var_os("HOME")) {
-            Some(home) if !root && std::env::var_os("XDG_CACHE_HOME").is_none() => {
-                Path::new(&home).join(".cache/ctrfs")
-            }
-            Some(cache) if !root => Path::new(&cache).join("ctrfs"),
-            _ => PathBuf::from("/var/cache/ctrfs"),
-        }
+        directory(self.cache_dir.as_ref(), "XDG_CACHE_HOME", ".cache", "/var/cache/ctrfs")
+    }
+
+    /// Where the files of processes are.
+    pub fn state(&self) -> PathBuf {
+        directory(self.state_dir.as_ref(), "XDG_STATE_HOME", ".local/state", "/var/lib/ctrfs")
+    }
+}
+
+/// The directory that was given, else root's, else the user's own.
+fn directory(given: Option<&PathBuf>, variable: &str, below_home: &str, roots: &str) -> PathBuf {
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    let root = unsafe { libc::geteuid() } == 0;
+    let own = || {
+        let base = std::env::var_os(variable).map(PathBuf::from);
+        base.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(below_home))).map(|base| base.join("ctrfs"))
+    };
+    match given {
+        // What containerd is told has to be a whole path.
+        Some(given) => std::path::absolute(given).unwrap_or_else(|_| given.clone()),
+        None if root => PathBuf::from(roots),
+        None => own().unwrap_or_else(|| PathBuf::from(roots)),
     }
 }
 

@@ -102,7 +102,9 @@ fn serve(
         gauges: std::sync::OnceLock::new(),
     });
     let roots = roots(arguments, options, &client);
-    let table = table(arguments, &client, &daemon, &roots)?;
+    let store = crate::run::store::Store::new(arguments.state());
+    let engine = Arc::new(crate::run::Engine::new(store, Box::new(tree::rootfs::read_file)));
+    let table = table(arguments, &client, &daemon, &roots, &engine)?;
     let shared = Arc::new(Shared {
         table,
         listings: Default::default(),
@@ -119,6 +121,11 @@ fn serve(
     gauge(&daemon, &shared);
     let waiters = shared.parked.clone();
     roots.on_built(move || waiters.wake());
+    let waiters = shared.parked.clone();
+    engine.store.watch.on_change(Box::new(move || waiters.wake()));
+    if !options.read_only {
+        engine.keep(&client)?;
+    }
     let (attached, device) = attach::attach(&mountpoint, &socket, options.allow_other, options.read_only)?;
     let attached = Arc::new(attached);
     let started = start(&client, &shared, &attached, device, options.allow_other);
@@ -176,10 +183,11 @@ fn table(
     client: &Client,
     daemon: &Arc<tree::status::Daemon>,
     roots: &Arc<tree::rootfs::Roots>,
+    engine: &Arc<crate::run::Engine>,
 ) -> Result<Table> {
     let give_up = Instant::now() + arguments.connect_timeout;
     loop {
-        let root = tree::root(client.clone(), Arc::clone(daemon), Arc::clone(roots));
+        let root = tree::root(client.clone(), Arc::clone(daemon), Arc::clone(roots), Arc::clone(engine));
         let table = Table::new(root, &arguments.base());
         match &table {
             Err(e) if matches!(e.kind(), Kind::Away | Kind::Deadline | Kind::NotYet) && Instant::now() < give_up => {

@@ -26,7 +26,43 @@ pub struct NewContainer {
     pub spec: Vec<u8>,
     pub snapshotter: String,
     pub snapshot_key: String,
-    pub extensions: BTreeMap<String, Document>,
+    /// Id of the sandbox that it is made in; mostly empty.
+    pub sandbox: String,
+}
+
+/// What a runtime other than runc is told (`runtimeoptions.v1.Options`).
+#[derive(Clone, PartialEq, Message)]
+struct RuntimeOptions {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(string, tag = "2")]
+    config_path: String,
+}
+
+impl Document {
+    /// The options of a runtime that reads its configuration from a file.
+    pub fn runtime_config(path: &str) -> Document {
+        let options = RuntimeOptions { type_url: String::new(), config_path: path.into() };
+        Document { type_url: "runtimeoptions.v1.Options".into(), value: options.encode_to_vec() }
+    }
+}
+
+/// How a checkpoint is made (`containerd.runc.v1.CheckpointOptions`).
+#[derive(Clone, PartialEq, Message)]
+pub struct CheckpointOptions {
+    #[prost(bool, tag = "1")]
+    pub exit: bool,
+    #[prost(string, tag = "8")]
+    pub image_path: String,
+    #[prost(string, tag = "9")]
+    pub work_path: String,
+}
+
+impl CheckpointOptions {
+    /// As the document that the runtime is sent.
+    pub fn document(&self) -> Document {
+        Document { type_url: "containerd.runc.v1.CheckpointOptions".into(), value: self.encode_to_vec() }
+    }
 }
 
 /// The options of the runc shim (`containerd.runc.v1.Options`), of which `ctr` sets some.
@@ -88,7 +124,7 @@ impl Namespace {
             spec: Some(Any { type_url: SPEC_TYPE.into(), value: new.spec.clone() }),
             snapshotter: new.snapshotter.clone(),
             snapshot_key: new.snapshot_key.clone(),
-            extensions: new.extensions.iter().map(|(name, document)| (name.clone(), any(document))).collect(),
+            sandbox: new.sandbox.clone(),
             ..Default::default()
         };
         let query = api::CreateContainerRequest { container: Some(container) };

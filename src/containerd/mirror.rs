@@ -75,7 +75,8 @@ struct State<K, R> {
     /// Names whose record in `map` is no longer believed, with the tick of the change.
     dirty: HashMap<K, u64>,
     /// Single answers, for a collection whose list is too old or was never asked.
-    singles: HashMap<K, (Instant, Option<R>)>,
+    /// Without a time where a change was told since: believed no more, but what we have if containerd goes away.
+    singles: HashMap<K, (Option<Instant>, Option<R>)>,
     /// Counts changes.
     ticks: u64,
     /// Counts what made the whole map unbelievable.
@@ -163,7 +164,7 @@ impl<K: Ord + Hash + Clone, R: Clone> State<K, R> {
             return Some(map.get(key).cloned());
         }
         let (asked, record) = self.singles.get(key)?;
-        (link.away || asked.elapsed() < SECOND).then(|| record.clone())
+        (link.away || asked.is_some_and(|asked| asked.elapsed() < SECOND)).then(|| record.clone())
     }
 
     /// Puts an answer that was asked for at `tick` where later readers find it, unless it was overtaken.
@@ -184,7 +185,7 @@ impl<K: Ord + Hash + Clone, R: Clone> State<K, R> {
         if self.singles.len() >= SINGLES {
             self.singles.clear();
         }
-        self.singles.insert(key.clone(), (asked, record.clone()));
+        self.singles.insert(key.clone(), (Some(asked), record.clone()));
     }
 }
 
@@ -250,7 +251,8 @@ impl<K: Ord + Hash + Clone, R: Clone + PartialEq> Keyed<K, R> {
             if let Ok(record) = &answer {
                 state.keep(key, record, tick, resets, asked);
             }
-            let stale = state.map.as_ref().map(|map| map.get(key).cloned());
+            let single = || state.singles.get(key).map(|(_, record)| record.clone());
+            let stale = state.map.as_ref().map(|map| map.get(key).cloned()).or_else(single);
             drop(state);
             drop(claim);
             return or_stale(answer, stale);
@@ -274,7 +276,9 @@ impl<K: Ord + Hash + Clone, R: Clone + PartialEq> Keyed<K, R> {
         state.ticks += 1;
         state.version += 1;
         let tick = state.ticks;
-        state.singles.remove(&key);
+        if let Some((asked, _)) = state.singles.get_mut(&key) {
+            *asked = None;
+        }
         if state.map.is_some() || state.listing || !state.asking.is_empty() {
             state.dirty.insert(key, tick);
         }

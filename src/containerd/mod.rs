@@ -41,7 +41,7 @@ mod view;
 
 pub use blob::BlobReader;
 
-pub use container_write::{NewContainer, RuncOptions, SPEC_TYPE};
+pub use container_write::{CheckpointOptions, NewContainer, RuncOptions, SPEC_TYPE};
 pub use content::DOCUMENT_BYTES;
 pub use content_write::{ContentWriter, NewContent, PIECE_BYTES};
 pub use image::{HistoryStep, ImageConfig, IndexDoc, LayerRef, ManifestDoc, ManifestKind, ManifestRef, Resolved};

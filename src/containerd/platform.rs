@@ -10,6 +10,23 @@ impl Platform {
         parts.join("/")
     }
 
+    /// `linux/arm64/v8`, `linux/amd64` or `arm64`, as containerd reads them.
+    pub fn parse(text: &str) -> Option<Platform> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let host = Platform::host();
+        let known = |os: &str| ["linux", "windows", "darwin", "freebsd"].contains(&os);
+        let (os, architecture, variant) = match parts[..] {
+            [os] if known(os) => (os, host.architecture.as_str(), host.variant.as_str()),
+            [architecture] => (host.os.as_str(), architecture, ""),
+            [os, architecture] => (os, architecture, ""),
+            [os, architecture, variant] => (os, architecture, variant),
+            _ => return None,
+        };
+        let (os, architecture, variant) = (os.into(), architecture.into(), variant.into());
+        let platform = Platform { os, architecture, variant, os_version: String::new() }.normal();
+        (!platform.os.is_empty() && !platform.architecture.is_empty()).then_some(platform)
+    }
+
     /// Whether it says nothing: a descriptor with an empty platform means none.
     pub fn is_empty(&self) -> bool {
         self.os.is_empty() && self.architecture.is_empty()

@@ -77,6 +77,12 @@ fn unknown(text: &str) -> Kind {
         ("container does not exist", Kind::Gone),
         ("CRIU version check failed", Kind::Unsupported),
         ("no processor for media-type", Kind::Unsupported),
+        ("container with given ID already exists", Kind::Exists),
+        ("failed to resolve runtime path", Kind::NotFound),
+        ("executable file not found", Kind::NotFound),
+        ("no such file or directory", Kind::NotFound),
+        ("permission denied", Kind::Access),
+        ("unable to find user", Kind::NotFound),
         ("invalid argument", Kind::Invalid),
     ];
     TEXTS.iter().find(|(part, _)| text.contains(part)).map_or(Kind::Io, |(_, kind)| *kind)

@@ -17,6 +17,9 @@ const PROCESS_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Pr
 /// What it calls the resources of one.
 const RESOURCES_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
 
+/// How long until a wait that was cut off is begun again.
+const RETRY: std::time::Duration = std::time::Duration::from_millis(300);
+
 /// Where a process's input and output are: paths and URIs as containerd takes them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stdio {
@@ -200,6 +203,34 @@ impl Namespace {
         let ended = change!(self, Patience::Long, call, TasksClient.wait, query);
         self.task_changed(id);
         ended.map(|ended| exit(ended.exit_status, ended.exited_at))
+    }
+
+    /// Calls `then` on a thread of its own when a process has ended; with nothing where nobody can tell how. It goes on
+    /// asking while containerd is away: the shims, and the processes, live on.
+    pub fn on_exit(&self, id: &str, exec_id: &str, then: impl FnOnce(Option<Exit>) + Send + 'static) -> Result<()> {
+        let object = named(id, exec_id);
+        let call = self.call("Tasks.Wait", &object);
+        let query = api::WaitRequest { container_id: id.into(), exec_id: exec_id.into() };
+        // Only whether it can be made: each attempt makes its own.
+        drop(super::rpc::request(call, query.clone())?);
+        let (rpc, namespace) = (&self.inner().rpc, Arc::clone(self.name()));
+        let channel = rpc.channel();
+        rpc.handle().spawn(async move {
+            let exit = loop {
+                let call = super::rpc::Call::new("Tasks.Wait", &namespace, &"process");
+                let Ok(request) = super::rpc::request(call, query.clone()) else { break None };
+                match TasksClient::new(channel.clone()).wait(request).await {
+                    Ok(ended) => {
+                        let ended = ended.into_inner();
+                        break Some(exit(ended.exit_status, ended.exited_at));
+                    }
+                    Err(status) if status.code() == tonic::Code::NotFound => break None,
+                    Err(_) => tokio::time::sleep(RETRY).await,
+                }
+            };
+            tokio::task::spawn_blocking(move || then(exit));
+        });
+        Ok(())
     }
 
     fn task_changed(&self, id: &str) {

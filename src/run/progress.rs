@@ -1,7 +1,8 @@
 //! How far a long command is.
 
+use super::store::Files;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// How far a command is: written by whoever carries it out, read by whoever looks. All clones are one.
@@ -14,13 +15,13 @@ struct Inner {
     now: Mutex<String>,
     done: AtomicU64,
     total: AtomicU64,
+    files: OnceLock<Files>,
 }
 
 impl Default for Progress {
     fn default() -> Progress {
-        let inner =
-            Inner { began: Instant::now(), now: Mutex::default(), done: AtomicU64::new(0), total: AtomicU64::new(0) };
-        Progress(Arc::new(inner))
+        let (now, done, total, files) = Default::default();
+        Progress(Arc::new(Inner { began: Instant::now(), now, done, total, files }))
     }
 }
 
@@ -28,6 +29,16 @@ impl Progress {
     /// Says what is being done now, as in `unpacking sha256:…`.
     pub fn say(&self, now: impl Into<String>) {
         *self.0.now.lock().unwrap_or_else(PoisonError::into_inner) = now.into();
+    }
+
+    /// Tells where the output of the process is that was started.
+    pub fn started(&self, files: &Files) {
+        let _ = self.0.files.set(files.clone());
+    }
+
+    /// Where the output of the process is that was started.
+    pub fn files(&self) -> Option<&Files> {
+        self.0.files.get()
     }
 
     /// That many more bytes have to be moved.

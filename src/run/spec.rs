@@ -1,4 +1,14 @@
-//! The OCI runtime spec that containerd's own client starts from.
+//! The OCI runtime spec of a container, equal to what containerd's own client would make of the same command.
+//!
+//! [`default`] is where it starts from; [`flags`] are the words of a command, [`build`] applies them in `ctr`'s order.
+
+pub mod build;
+mod capability;
+mod device;
+pub mod edit;
+pub mod flags;
+mod seccomp;
+pub mod user;
 
 use serde_json::Value;
 
@@ -8,13 +18,37 @@ const DEFAULT: &str = include_str!("default.json");
 /// Masked since 1.7 only.
 const POWERCAP: &str = "/sys/devices/virtual/powercap";
 
+/// Whose default spec and profile it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Age {
+    /// 1.6 and older.
+    V1_6,
+    /// 1.7.
+    V1_7,
+    /// 2.0 and newer.
+    V2,
+}
+
+impl Age {
+    /// Of a version as the server tells it.
+    pub fn of(version: &str) -> Age {
+        match numbers(version)[..] {
+            [1, ..=6, ..] => Age::V1_6,
+            [1, ..] => Age::V1_7,
+            _ => Age::V2,
+        }
+    }
+}
+
+fn numbers(version: &str) -> Vec<u32> {
+    version.trim_start_matches('v').split(['.', '~', '+', '-']).map_while(|number| number.parse().ok()).collect()
+}
+
 /// The default spec, as the `ctr` of this version of the server prints it.
 pub fn default(version: &str) -> serde_json::Result<Value> {
     let mut spec: Value = serde_json::from_str(DEFAULT)?;
-    let numbers: Vec<u32> =
-        version.trim_start_matches('v').split(['.', '~', '+', '-']).map_while(|number| number.parse().ok()).collect();
-    let old = matches!(numbers[..], [1, ..=6, ..]);
-    let oci = match numbers[..] {
+    let old = Age::of(version) == Age::V1_6;
+    let oci = match numbers(version)[..] {
         [1, ..=6, ..] => "1.0.2-dev",
         [1, ..] | [2, 0, ..] => "1.2.0",
         _ => "1.2.1",

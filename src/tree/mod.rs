@@ -35,10 +35,16 @@ pub struct Shared {
     pub roots: Arc<rootfs::Roots>,
     pub jobs: crate::run::jobs::Jobs,
     pub waiting: crate::run::content::Waiting,
+    pub engine: Arc<crate::run::Engine>,
 }
 
 /// The node of the root.
-pub fn root(client: Client, daemon: Arc<status::Daemon>, roots: Arc<rootfs::Roots>) -> Node {
+pub fn root(
+    client: Client,
+    daemon: Arc<status::Daemon>,
+    roots: Arc<rootfs::Roots>,
+    engine: Arc<crate::run::Engine>,
+) -> Node {
     bind::root(
         Root(Arc::new(Shared {
             client,
@@ -48,6 +54,7 @@ pub fn root(client: Client, daemon: Arc<status::Daemon>, roots: Arc<rootfs::Root
             roots,
             jobs: Default::default(),
             waiting: Default::default(),
+            engine,
         })),
         &ROOT,
     )

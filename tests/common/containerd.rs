@@ -124,6 +124,14 @@ impl Containerd {
         shell::run(&mut command, 60)
     }
 
+    /// The same of a line as a shell splits it.
+    pub fn try_ctr_line(&self, namespace: &str, line: &str) -> shell::Shell {
+        let ctr = self.bin.join("ctr");
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("{} --address {} --namespace {namespace} {line}", ctr.display(), self.address()));
+        shell::run(command.env("PATH", self.path()), 60)
+    }
+
     /// The same for a command that must succeed: what it prints.
     #[track_caller]
     pub fn ctr(&self, namespace: &str, args: &[&str]) -> String {

@@ -43,7 +43,9 @@ impl Mount {
         let said = dir.join("stderr");
         let stderr = fs::File::options().create(true).append(true).open(&said).unwrap();
         let mut command = ctrfs();
-        command.args(["-f", "-a", address, "--cache-dir"]).arg(dir.join("cache")).args(options).arg(path);
+        command.args(["-f", "-a", address, "--cache-dir"]).arg(dir.join("cache"));
+        // One for all mounts of a containerd: what one ctrfs started, the next one finds.
+        command.arg("--state-dir").arg(dir.parent().unwrap_or(dir).join("ctrfs-state")).args(options).arg(path);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let child = Arc::new(Mutex::new(command.spawn().expect("cannot start ctrfs")));
         let mount = Mount { path: path.to_owned(), child, said };

@@ -1,16 +1,21 @@
 //! `/namespaces/<namespace>/jobs/<n>/`: long commands that run, and those that ended lately.
 
 use super::Ns;
+use super::containers::output::Log;
 use crate::containerd::Namespace;
 use crate::error::Result;
+use crate::fail;
 use crate::node::command::Command;
-use crate::node::row::{ctl, each, live, live_if, text};
+use crate::node::row::{ctl, each, live, live_if, log, private, text};
 use crate::node::verb::{Verbs, verb};
-use crate::node::{Dir, Each, Member, Object};
+use crate::node::{Dir, Each, Member, Object, Stream};
 use crate::run::jobs::Job;
+use crate::run::process::Process;
 use crate::run::progress::Progress;
+use crate::run::store::Files;
 use crate::tree::text::{self as write};
 use std::borrow::Cow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -36,6 +41,16 @@ static JOB: Dir<Shown> = Dir {
             Some(ended) => write::time(Some(ended.at)),
             None => Ok(None),
         }),
+        private(log(
+            "stdout",
+            "The output of the process that it started; kept ten minutes after that is gone.",
+            |shown| shown.log(Files::stdout),
+        )),
+        private(log("stderr", "The same of its standard error.", |shown| shown.log(Files::stderr))),
+        live_if("exit_status", "What the process ended with that was run with `--rm`.", |shown| {
+            let exit = shown.job.progress.files().and_then(Files::exit);
+            exit.map_or(Ok(None), |exit| write::line(exit.status))
+        }),
         ctl(&VERBS),
     ],
 };
@@ -50,7 +65,19 @@ static VERBS: Verbs<Shown> =
 /// A job where the tree shows it.
 #[derive(Clone)]
 struct Shown {
+    ns: Ns,
     job: Arc<Job>,
+}
+
+impl Shown {
+    fn log(&self, path: fn(&Files) -> PathBuf) -> Result<Option<Arc<dyn Stream>>> {
+        let Some(files) = self.job.progress.files() else { return Ok(None) };
+        let over = files.clone();
+        Log::open(&path(files), &self.ns.shared.engine.store.watch, move || match over.exit() {
+            Some(exit) => Ok(Process::ended(exit)),
+            None => fail!(Unsupported, "follow the task's own output"),
+        })
+    }
 }
 
 impl Object for Shown {
@@ -63,12 +90,12 @@ impl Object for Shown {
 }
 
 fn jobs(ns: &Ns) -> Result<Vec<Shown>> {
-    Ok(ns.shared.jobs.of(ns.name()).into_iter().map(|job| Shown { job }).collect())
+    Ok(ns.shared.jobs.of(ns.name()).into_iter().map(|job| Shown { ns: ns.clone(), job }).collect())
 }
 
 fn find(ns: &Ns, component: &str) -> Result<Option<Shown>> {
     let number = component.parse().ok().filter(|number: &u64| number.to_string() == component);
-    Ok(number.and_then(|number| ns.shared.jobs.get(ns.name(), number)).map(|job| Shown { job }))
+    Ok(number.and_then(|number| ns.shared.jobs.get(ns.name(), number)).map(|job| Shown { ns: ns.clone(), job }))
 }
 
 impl Ns {

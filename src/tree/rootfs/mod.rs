@@ -8,6 +8,7 @@ mod blob;
 mod committed;
 mod hidden;
 mod inside;
+mod lookup;
 mod place;
 mod source;
 mod unpacked;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 
 pub use committed::fs;
 pub use hidden::graft as hidden;
+pub use lookup::read_file;
 pub use place::graft;
 pub use source::{Whole, alone};
 pub use unpacked::{Live, live};

@@ -241,7 +241,7 @@ fn or_waits<T>(result: Result<T>) -> Result<Result<T>> {
 }
 
 /// The directories behind mounts of overlayfs or bind mounts.
-fn directories(mounts: &[Mount]) -> Option<Unpacked> {
+pub(super) fn directories(mounts: &[Mount]) -> Option<Unpacked> {
     let [mount] = mounts else { return None };
     match mount.kind.as_str() {
         "bind" | "rbind" => {

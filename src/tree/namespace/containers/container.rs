@@ -1,15 +1,19 @@
 //! `/namespaces/<namespace>/containers/<id>/`: one container.
 
+use super::output::Log;
 use super::task::{TASK, Task};
 use crate::containerd::ContainerRecord;
 use crate::error::{Error, Kind, Result};
-use crate::node::row::{graft, link, live, private, text, via, when};
-use crate::node::{Dir, Object, One};
+use crate::node::row::{ctl, graft, link, live, log, outcome, private, text, via, when};
+use crate::node::verb::Verbs;
+use crate::node::{Dir, Object, One, Stream};
+use crate::tree::namespace::verbs::containers::{self, Tasked};
 use crate::tree::namespace::{Ns, images, snapshots, verbs};
 use crate::tree::text::{self as write, Text, line, line_if};
 use crate::tree::{rootfs, tag};
 use serde_json::json;
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -56,7 +60,27 @@ pub static CONTAINER: Dir<Container> = Dir {
             private(live("changes", "What it changed since its image: `A`, `C` or `D`, and the path.", changes)),
         ),
         via("task", "Its task, while there is one.", &One { get: task, table: &TASK }),
+        private(when(is_cri, log("log", "Its output, as the kubelet keeps it.", cri_log))),
+        ctl(&VERBS),
+        outcome(),
     ],
+};
+
+static VERBS: Verbs<Container> = Verbs {
+    groups: &[&[
+        containers::start().when(|container| Ok(task(container)?.is_none())),
+        containers::stop().when(has_task),
+        containers::kill().when(has_task),
+        containers::pause().when(has_task),
+        containers::resume().when(has_task),
+        containers::exec().when(has_task),
+        containers::update(),
+        containers::checkpoint().when(has_task),
+        containers::delete(),
+        verbs::label(),
+    ]],
+    words: |_, _| Ok(()),
+    note: containers::note,
 };
 
 /// A container.
@@ -101,6 +125,45 @@ impl Object for Container {
         self.record()?;
         self.ns.namespace.label_container(&self.id, &verbs::one_label(key, value))
     }
+    fn delete(&self) -> Result<()> {
+        self.record()?;
+        crate::run::task::delete(&self.ns.shared.engine, &self.ns.namespace, &self.id, false, false)
+    }
+}
+
+impl Tasked for Container {
+    fn ns(&self) -> &Ns {
+        &self.ns
+    }
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+fn has_task(container: &Container) -> Result<bool> {
+    Ok(task(container)?.is_some())
+}
+
+fn is_cri(container: &Container) -> Result<bool> {
+    Ok(container.record()?.labels.get("io.cri-containerd.kind") == Some("container"))
+}
+
+/// CRI keeps the path of the log in its own part of the record.
+fn cri_log(container: &Container) -> Result<Option<Arc<dyn Stream>>> {
+    let more = container.ns.namespace.container_info(&container.id)?;
+    let own = more.extensions.iter().find(|(name, _)| name.starts_with("io.cri-containerd.container.metadata"));
+    let Some(path) = own.and_then(|(_, document)| {
+        document.json().pointer("/Metadata/LogPath").and_then(|path| path.as_str().map(str::to_owned))
+    }) else {
+        return Ok(None);
+    };
+    let engine = &container.ns.shared.engine;
+    let (ns, id) = (container.ns.clone(), Arc::clone(&container.id));
+    Log::open(Path::new(&path), &engine.store.watch, move || {
+        let pid = ns.namespace.task(&id)?.map_or(0, |task| task.pid);
+        let engine = &ns.shared.engine;
+        engine.processes.track(&engine.store, &ns.namespace, (&id, "", pid), Vec::new(), None)
+    })
 }
 
 fn task(container: &Container) -> Result<Option<Task>> {

@@ -1,6 +1,8 @@
 //! `/namespaces/<namespace>/containers/`: containers, running or not.
 
 mod container;
+mod exec;
+pub mod output;
 mod task;
 
 use super::{Ns, links};

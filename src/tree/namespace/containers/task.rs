@@ -1,10 +1,17 @@
 //! `/namespaces/<namespace>/containers/<id>/task/`: what runs, or ran, in a container.
 
 use super::container::Container;
+use super::exec::EXECS;
+use super::output::{Log, Stdin, Wait};
 use crate::containerd::TaskRecord;
 use crate::error::{Error, Kind, Result};
-use crate::node::row::{link, live, text};
-use crate::node::{Dir, Lifetime, Object, Target};
+use crate::node::row::{ctl, dir, follow, link, live, log, outcome, private, sink, text, when};
+use crate::node::verb::Verbs;
+use crate::node::{Dir, Lifetime, Object, Stream, Target};
+use crate::run::process::{Process, outputs};
+use crate::run::store::Files;
+use crate::tree::namespace::Ns;
+use crate::tree::namespace::verbs::containers::{self, Tasked};
 use crate::tree::text::{self as write, Text, line};
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -34,14 +41,52 @@ pub static TASK: Dir<Task> = Dir {
         }),
         text("cgroup", "Its cgroup, one line a hierarchy, as the kernel tells it.", cgroup),
         link("root", "Its root directory, as it sees it.", root),
+        when(
+            |task| Ok(task.files()?.is_some_and(|files| files.stdin().exists())),
+            sink("stdin", "Its input; the last writer's close ends it.", |task| {
+                Stdin::open(&task.container.ns, &task.container.id, "", task.files()?, task.record()?.terminal)
+            }),
+        ),
+        private(log("stdout", "What it wrote, where that goes to a file.", |task| task.log(0))),
+        private(follow("stdout.follow", "The same; a read at the end waits, until the process is gone.", |task| {
+            task.log(0)
+        })),
+        private(log("stderr", "What it wrote to standard error; with a terminal it is not there.", |task| task.log(1))),
+        private(follow("stderr.follow", "The same; a read at the end waits, until the process is gone.", |task| {
+            task.log(1)
+        })),
+        follow("wait", "Its exit status; a read waits for it, and for all that it wrote.", |task| {
+            let task = task.clone();
+            Ok(Some(Wait::stream(move || task.process())))
+        }),
+        dir("exec", &EXECS),
+        ctl(&VERBS),
+        outcome(),
     ],
+};
+
+static VERBS: Verbs<Task> = Verbs {
+    groups: &[&[
+        containers::kill(),
+        containers::stop(),
+        containers::pause(),
+        containers::resume(),
+        containers::exec(),
+        containers::resize(),
+        containers::close_stdin(),
+        containers::update(),
+        containers::checkpoint(),
+        containers::delete_task_verb(),
+    ]],
+    words: |_, _| Ok(()),
+    note: containers::note,
 };
 
 /// A task. A container's next task is another one.
 #[derive(Clone)]
 pub struct Task {
-    container: Container,
-    pid: u32,
+    pub container: Container,
+    pub pid: u32,
 }
 
 impl Task {
@@ -49,10 +94,40 @@ impl Task {
         Task { container: container.clone(), pid: record.pid }
     }
 
-    fn record(&self) -> Result<Arc<TaskRecord>> {
+    /// Its files, where ctrfs started it.
+    fn files(&self) -> Result<Option<Files>> {
+        Ok(self.container.ns.shared.engine.store.of(&self.record()?.stdout))
+    }
+
+    /// Its process, to wait for.
+    fn process(&self) -> Result<Arc<Process>> {
+        let record = self.record()?;
+        let engine = &self.container.ns.shared.engine;
+        let outputs = outputs(&record).into_iter().flatten().collect();
+        let names = (&*self.container.id, "", self.pid);
+        engine.processes.track(&engine.store, &self.container.ns.namespace, names, outputs, None)
+    }
+
+    /// Its output, 0, or what it wrote to standard error, 1.
+    fn log(&self, number: usize) -> Result<Option<Arc<dyn Stream>>> {
+        let Some(Some(path)) = outputs(&*self.record()?).into_iter().nth(number) else { return Ok(None) };
+        let task = self.clone();
+        Log::open(&path, &self.container.ns.shared.engine.store.watch, move || task.process())
+    }
+
+    pub fn record(&self) -> Result<Arc<TaskRecord>> {
         let record = self.container.ns.namespace.task(&self.container.id)?;
         let same = record.filter(|record| record.pid == self.pid);
         same.ok_or_else(|| Error::new(Kind::NotFound, format!("task {}: gone", self.container.id)))
+    }
+}
+
+impl Tasked for Task {
+    fn ns(&self) -> &Ns {
+        &self.container.ns
+    }
+    fn id(&self) -> &str {
+        &self.container.id
     }
 }
 

@@ -3,6 +3,7 @@
 //! The verbs of each noun stand in a file of their own; here are the rules that all lines obey. What an object's own
 //! `ctl` does is the same function.
 
+pub mod containers;
 pub mod content;
 pub mod images;
 pub mod leases;
@@ -18,7 +19,7 @@ use crate::node::command::{Command, Word};
 use crate::node::verb::{Verb, Verbs};
 
 pub static VERBS: Verbs<Ns> = Verbs {
-    groups: &[images::VERBS, content::VERBS, snapshots::VERBS, leases::VERBS, namespaces::VERBS],
+    groups: &[containers::VERBS, images::VERBS, content::VERBS, snapshots::VERBS, leases::VERBS, namespaces::VERBS],
     words,
     note: |_| Ok(NOTE.into()),
 };
