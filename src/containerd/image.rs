@@ -43,7 +43,7 @@ pub struct Resolved {
     pub indexes: Vec<(Descriptor, bool)>,
     /// Which of `manifests` is the host's: the best match, else the only one, else the first that is here.
     pub host: Option<usize>,
-    /// Whether every layer of that one is here.
+    /// Whether every layer of that one is known to be here.
     pub whole: bool,
 }
 

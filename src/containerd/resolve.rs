@@ -129,7 +129,8 @@ impl Namespace {
         let mut resolved = walk.resolved;
         self.complete(&mut resolved)?;
         resolved.host = choose(&resolved.manifests);
-        resolved.whole = self.is_whole(&resolved)?;
+        // For what lives as long as nothing changes: where that is not known it is not worth a question for each layer.
+        resolved.whole = known.is_some() && self.is_whole(&resolved)?;
         let resolved = Arc::new(resolved);
         let bytes = 512 + 400 * (resolved.manifests.len() + resolved.indexes.len());
         lock(memo).put(key, Answer { at, blobs: known, answer: resolved.clone(), bytes });
