@@ -227,7 +227,7 @@ fn no_mercy(world: &World) {
     let id = world.new_id("deaf");
     world.sh(&format!("echo 'run {tiny} {id} sleep 1000' > ctl || cat error >&2"), 20).ok();
     let done = world.sh(&format!("echo 'stop -t 0.5' > containers/{id}/ctl"), 20);
-    assert!(done.took > Duration::from_millis(400) && done.took < Duration::from_secs(5), "{done:?}");
+    assert!(done.took > Duration::from_millis(400) && done.took < Duration::from_secs(15), "{done:?}");
     assert_eq!(world.value(&format!("containers/{id}/task/exit_status")), "137");
     world.sh(&format!("echo 'tasks delete {id}' > ctl; echo 'tasks start {id}' > ctl || cat error >&2"), 20).ok();
     world.sh(&format!("echo 'c rm -f {id}' > ctl || cat error >&2"), 20).ok();

@@ -35,12 +35,13 @@ fn passes_signals_on(world: &World) {
     for shell in SHELLS {
         let id = world.new_id("signal");
         let script = format!(
-            r#"setsid {shell} $C/ctrfs-run {tiny} {id} sh -c 'trap "echo caught; exit 9" INT; echo ready; while :; do sleep 0.1; done' < /dev/null &
+            r#"{shell} $C/ctrfs-run {tiny} {id} sh -c 'trap "echo caught; exit 9" INT; echo ready; while :; do sleep 0.1; done' < /dev/null &
             pid=$!; for i in $(seq 100); do grep -q ready $CTRFS/containers/{id}/task/stdout 2>/dev/null && break; sleep 0.05; done
             sleep 0.2; kill -INT $pid; wait $pid; echo status $?"#
         );
         let done = sh(world, &format!("set -m; {script}"), 30);
         assert_eq!(done.out, "ready\ncaught\nstatus 9\n", "{shell}: {done:?}");
+        eventually("nothing stays", Duration::from_secs(5), || world.ls("containers").is_empty());
     }
 }
 
