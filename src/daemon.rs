@@ -139,6 +139,7 @@ fn serve(
     let ended = session.join();
     // A helper that died, a detach that was lazy: whatever is left of the mount goes with us.
     attached.detach();
+    engine.jobs.end(GRACE);
     roots.end();
     ended.map_err(|e| Error::from(e).context("the connection to the kernel"))
 }

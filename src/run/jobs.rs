@@ -5,7 +5,7 @@ use crate::error::{Error, Kind, Result};
 use crate::wait::{self, Cancel};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 /// How many finished jobs are kept (DESIGN 4).
 const KEPT: usize = 100;
@@ -111,13 +111,17 @@ impl Jobs {
         lock(&self.0).jobs.get(&number).filter(|job| *job.namespace == *namespace).cloned()
     }
 
-    /// Ends all that run: the mount ends.
-    pub fn cancel_all(&self) {
+    /// Ends all that run, because the mount ends, and waits at most so long until they have put away what they began.
+    pub fn end(&self, limit: Duration) {
         lock(&self.0).jobs.values().for_each(|job| job.cancel.cancel());
+        let last = Instant::now() + limit;
+        while self.running() > 0 && Instant::now() < last {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// How many run.
-    pub fn running(&self) -> usize {
+    fn running(&self) -> usize {
         lock(&self.0).jobs.values().filter(|job| job.ended().is_none()).count()
     }
 

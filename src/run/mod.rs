@@ -47,6 +47,8 @@ pub type ReadRoot = Box<dyn Fn(&[Mount], &str) -> Result<Option<Vec<u8>>> + Send
 pub struct Engine {
     /// The files of processes.
     pub store: Arc<store::Store>,
+    /// Long commands.
+    pub jobs: jobs::Jobs,
     /// Who is waited for.
     pub processes: process::Processes,
     /// How a root filesystem is looked into.
@@ -85,6 +87,7 @@ impl Engine {
     pub fn new(store: store::Store, read: ReadRoot) -> Engine {
         Engine {
             store: Arc::new(store),
+            jobs: Default::default(),
             processes: Default::default(),
             read,
             writers: Default::default(),

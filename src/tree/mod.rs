@@ -33,7 +33,6 @@ pub struct Shared {
     pub links: namespace::links::Links,
     pub layouts: namespace::images::oci::Layouts,
     pub roots: Arc<rootfs::Roots>,
-    pub jobs: crate::run::jobs::Jobs,
     pub waiting: crate::run::content::Waiting,
     pub engine: Arc<crate::run::Engine>,
 }
@@ -52,7 +51,6 @@ pub fn root(
             links: Default::default(),
             layouts: Default::default(),
             roots,
-            jobs: Default::default(),
             waiting: Default::default(),
             engine,
         })),

@@ -282,7 +282,23 @@ fn snapshots(world: &World) {
     assert!(world.read(&format!("snapshots/overlayfs/{id}/error")).contains(&id));
 }
 
+/// What `ctr images prune --all` does is a pipeline: images that no container was made from are deleted.
+fn prunes_by_pipeline(world: &World) {
+    let image = world.tiny();
+    world.sleeper(image, &[]);
+    world.ctr(&["images", "tag", image, "unused:1"]);
+    let path = format!("images/{image}/containers");
+    eventually("all is here", Duration::from_secs(3), || {
+        world.exists("images/unused:1") && !world.ls(&path).is_empty()
+    });
+    let script =
+        "find images -type d -name containers -empty | while read c; do echo delete > ${c%containers}ctl; done";
+    world.sh(script, 20).ok();
+    assert_eq!(world.ctr(&["images", "ls", "-q"]).trim(), image);
+}
+
 crate::each_version!(
+    prunes_by_pipeline,
     shells,
     stops_at_the_first_failure,
     bad_input,

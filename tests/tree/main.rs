@@ -24,6 +24,7 @@ mod import;
 mod life;
 mod namespaces;
 mod oci;
+mod parity;
 mod peers;
 mod pull;
 mod push;

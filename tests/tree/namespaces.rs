@@ -143,4 +143,18 @@ fn pods(world: &World) {
     assert_eq!(world.ls("pods"), ["kube-system"]);
 }
 
-crate::each_version!(are_listed, come_and_go, labels, empty, tables, leases, ingests, pods);
+/// Sandboxes are shown where the server has them; 1.6 has none, and no directory for them.
+fn sandboxes(world: &World) {
+    let there = world.containerd.rpc().create_sandbox(&world.namespace, "pod-1", &[("app", "web")]);
+    assert_eq!(there, world.version() != crate::common::Version::V1_6);
+    if !there {
+        return assert!(!world.exists("sandboxes"));
+    }
+    eventually("the sandbox is here", Duration::from_secs(3), || world.exists("sandboxes/pod-1"));
+    assert_eq!(world.ls("sandboxes"), ["pod-1"]);
+    assert_eq!(world.read("sandboxes/pod-1/labels"), "app=web\n");
+    assert_eq!(world.value("sandboxes/pod-1/runtime"), "io.containerd.runc.v2");
+    assert_eq!(world.json("sandboxes/pod-1/info.json")["id"], "pod-1");
+}
+
+crate::each_version!(sandboxes, are_listed, come_and_go, labels, empty, tables, leases, ingests, pods);

@@ -221,6 +221,22 @@ fn a_life(world: &World) {
     assert!(!world.exists(&dir));
 }
 
+/// A checkpoint is written where CRIU is; without it the errno says that it cannot be, and the container lives on.
+fn checkpoint(world: &World) {
+    let id = world.sleeper(world.tiny(), &[]);
+    let dir = format!("containers/{id}");
+    eventually("it is here", Duration::from_secs(3), || world.exists(&format!("{dir}/task")));
+    let to = tempfile::tempdir().unwrap();
+    let done = world.sh(&format!("echo checkpoint --image-path {}/c > {dir}/ctl", to.path().display()), 60);
+    let criu = world.sh("command -v criu", 5).code == Some(0);
+    if criu {
+        assert!(done.code == Some(0) && to.path().join("c").exists(), "{done:?}");
+    } else {
+        assert!(done.err.contains("not supported"), "{done:?}: {}", world.read(&format!("{dir}/error")));
+    }
+    assert_eq!(world.value(&format!("{dir}/task/status")), "running");
+}
+
 /// `stop` of what ignores TERM ends after its time of grace; `delete -f` needs no stop.
 fn no_mercy(world: &World) {
     let tiny = world.tiny();
@@ -254,4 +270,13 @@ fn ten_at_once(world: &World) {
     assert!(!world.ctr(&["snapshots", "ls"]).contains("ten-"));
 }
 
-crate::each_version!(equals_ctrs, run_and_delete, refused_by_name, a_bad_command, a_life, no_mercy, ten_at_once);
+crate::each_version!(
+    checkpoint,
+    equals_ctrs,
+    run_and_delete,
+    refused_by_name,
+    a_bad_command,
+    a_life,
+    no_mercy,
+    ten_at_once
+);

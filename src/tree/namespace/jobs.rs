@@ -90,17 +90,17 @@ impl Object for Shown {
 }
 
 fn jobs(ns: &Ns) -> Result<Vec<Shown>> {
-    Ok(ns.shared.jobs.of(ns.name()).into_iter().map(|job| Shown { ns: ns.clone(), job }).collect())
+    Ok(ns.shared.engine.jobs.of(ns.name()).into_iter().map(|job| Shown { ns: ns.clone(), job }).collect())
 }
 
 fn find(ns: &Ns, component: &str) -> Result<Option<Shown>> {
     let number = component.parse().ok().filter(|number: &u64| number.to_string() == component);
-    Ok(number.and_then(|number| ns.shared.jobs.get(ns.name(), number)).map(|job| Shown { ns: ns.clone(), job }))
+    Ok(number.and_then(|number| ns.shared.engine.jobs.get(ns.name(), number)).map(|job| Shown { ns: ns.clone(), job }))
 }
 
 impl Ns {
     /// Carries out a long command as a job of this namespace.
     pub fn job<R>(&self, command: &Command, work: impl FnOnce(&Namespace, &Progress) -> Result<R>) -> Result<R> {
-        self.shared.jobs.run(self.namespace.name(), &command.line, |progress| work(&self.namespace, progress))
+        self.shared.engine.jobs.run(self.namespace.name(), &command.line, |progress| work(&self.namespace, progress))
     }
 }

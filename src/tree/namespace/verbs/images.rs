@@ -194,7 +194,7 @@ impl Sink for Incoming {
             none => {
                 let ns = self.ns.clone();
                 let job = move |work: &mut dyn FnMut(&crate::run::progress::Progress) -> Result<()>| {
-                    ns.shared.jobs.run(ns.namespace.name(), "import", work)
+                    ns.shared.engine.jobs.run(ns.namespace.name(), "import", work)
                 };
                 none.insert(import::Stream::start(&self.ns.namespace, ImportFlags::default(), job)?)
             }
