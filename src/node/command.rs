@@ -89,7 +89,7 @@ impl Command {
         for (n, word) in self.words.iter().enumerate() {
             if flags.contains(&word.text.as_str()) {
                 hidden.extend(self.words.get(n + 1).map(|value| (value.at, value.end)));
-            } else if flags.iter().any(|flag| word.text.strip_prefix(flag).is_some_and(|v| v.starts_with('='))) {
+            } else if flags.iter().any(|flag| glued(flag, &word.text)) {
                 hidden.push((word.at, word.end));
             }
         }
@@ -116,6 +116,12 @@ impl Command {
         let at = value.map_or(self.line.len(), |word| word.at);
         Error::new(Kind::Invalid, sentence).at(&self.line, at)
     }
+}
+
+/// Whether a word is a flag with its value: `--user=me`, `-u=me`, `-ume`.
+fn glued(flag: &str, word: &str) -> bool {
+    let is_short = flag.len() == 2;
+    word.strip_prefix(flag).is_some_and(|value| value.starts_with('=') || (is_short && !value.is_empty()))
 }
 
 /// The words of a line, and whether the last is an unquoted `&`.

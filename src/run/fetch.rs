@@ -3,7 +3,7 @@
 use super::held;
 use super::platforms::Wanted;
 use super::progress::Progress;
-use super::registry::Registry;
+use super::registry::{Registry, for_good};
 use crate::containerd::{
     ContentWriter, Descriptor, Digest, LabelChanges, Namespace, NewContent, parse_index, parse_manifest,
 };
@@ -192,7 +192,7 @@ impl Fetch<'_> {
                     writer.flush()?;
                     pause(Duration::from_millis(200) * (1 << tries.min(5)))?;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(for_good(error)),
             }
         }
         self.progress.add(blob.size.saturating_sub(counted));

@@ -107,6 +107,15 @@ impl Registry {
 
     /// The same registry at another address, from where it sends so many bytes a second. For as long as the process lives.
     pub fn slow(&self, bytes_per_second: usize) -> String {
+        self.through(bytes_per_second, usize::MAX)
+    }
+
+    /// The same, where each connection breaks after so many bytes.
+    pub fn breaking(&self, longest: usize) -> String {
+        self.through(100_000_000, longest)
+    }
+
+    fn through(&self, bytes_per_second: usize, longest: usize) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let registry = self.host.clone();
@@ -114,9 +123,9 @@ impl Registry {
             for client in listener.incoming().flatten() {
                 let Ok(server) = TcpStream::connect(&registry) else { continue };
                 let (to_server, to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-                std::thread::spawn(move || carry(client, to_server, Duration::ZERO));
+                std::thread::spawn(move || carry(client, to_server, Duration::ZERO, usize::MAX));
                 let pause = Duration::from_secs(1) * PIECE as u32 / bytes_per_second as u32;
-                std::thread::spawn(move || carry(server, to_client, pause));
+                std::thread::spawn(move || carry(server, to_client, pause, longest));
             }
         });
         address
@@ -135,9 +144,13 @@ impl Registry {
 
 const PIECE: usize = 16 << 10;
 
-fn carry(mut from: TcpStream, mut to: TcpStream, pause: Duration) {
+fn carry(mut from: TcpStream, mut to: TcpStream, pause: Duration, longest: usize) {
     let mut buffer = [0; PIECE];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
+    let mut carried = 0;
+    while carried < longest
+        && let Ok(count @ 1..) = from.read(&mut buffer)
+    {
+        carried += count;
         if to.write_all(&buffer[..count]).is_err() {
             break;
         }

@@ -82,6 +82,7 @@ fn closed_and_tls(world: &World) {
     let file = closed.dir.path().join("user");
     std::fs::write(&file, format!("{USER}\n")).unwrap();
     world.order("", &format!("images delete --sync {image}"));
+    assert_ne!(world.refused("", &format!("images pull -ume:wrong {image}x")), 0);
     world.order("", &format!("images pull --user-file {} {image}", file.display()));
     // Nobody reads a password anywhere.
     let seen = world.sh("cat jobs/*/command error $M/.ctrfs/error_log", 10).out;
@@ -193,6 +194,19 @@ fn killed(world: &World) {
     eventually("it has ended", Duration::from_secs(5), || world.value(&format!("{job}/state")) == "cancelled");
 }
 
+/// A blob is gone on with where the connection broke.
+fn connections_that_break(world: &World) {
+    let registry = Registry::start(Kind::Plain);
+    let (layout, target) = unique(world, 3000);
+    registry.put(&layout, &target, "big:1");
+    let image = format!("{}/big:1", registry.breaking(900_000));
+    world.order("", &format!("images pull --plain-http {image}"));
+    assert!(world.read(&format!("images/{image}/check")).contains("status=complete"));
+    assert_eq!(world.value(&format!("images/{image}/digest")), target["digest"].as_str().unwrap());
+    let parts = registry.log().matches("http.response.status=206").count();
+    assert!(parts > 3, "{parts} parts: {}", registry.log());
+}
+
 /// ctrfs killed in the middle of a pull leaves nothing that the garbage collection does not take, once its lease ends.
 fn ctrfs_killed(world: &World) {
     let registry = Registry::start(Kind::Plain);
@@ -212,5 +226,5 @@ fn ctrfs_killed(world: &World) {
     assert_eq!(holdings(world), Default::default());
 }
 
-crate::each_version!(as_ctr_pulls, an_artifact, closed_and_tls, mirrors, refused, killed);
+crate::each_version!(as_ctr_pulls, an_artifact, closed_and_tls, mirrors, refused, killed, connections_that_break);
 crate::each_version_alone!(ctrfs_killed);

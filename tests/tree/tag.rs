@@ -32,6 +32,14 @@ fn tag(world: &World) {
     assert_eq!(world.refused("", "images rename h/c:1 h/c:1"), libc::EALREADY);
 }
 
+/// Under `-o allow_delete`, `rmdir` deletes an image.
+fn by_name(world: &World) {
+    stored(world, "h/a:1");
+    let mount = crate::common::Mount::new(&world.containerd, &["-o", "allow_delete", "-n", &world.namespace]);
+    mount.sh("cd $M && rmdir images/h/a:1", 10).ok();
+    assert!(!world.ctr(&["images", "ls", "-q"]).contains("h/a:1"));
+}
+
 /// Labels are set and taken away.
 fn label(world: &World) {
     stored(world, "h/a:1");
@@ -74,4 +82,4 @@ fn unpack(world: &World) {
     assert_eq!(world.containerd.rpc().leases(&world.namespace).len(), 0);
 }
 
-crate::each_version!(tag, label, delete, unpack);
+crate::each_version!(tag, by_name, label, delete, unpack);

@@ -65,6 +65,8 @@ pub struct Incoming {
     name: String,
     stream: BoxStream<'static, std::result::Result<bytes::Bytes, std::io::Error>>,
     over: bool,
+    /// What the connection ended with, once what came before it is handed on.
+    broken: Option<std::io::Error>,
 }
 
 impl Registry {
@@ -142,7 +144,7 @@ impl Registry {
                     BlobResponse::Partial(sized) => (offset, sized.stream),
                 };
                 let (containerd, name) = (self.containerd.clone(), name.clone());
-                Ok((begin, Incoming { containerd, name, stream, over: false }))
+                Ok((begin, Incoming { containerd, name, stream, over: false, broken: None }))
             },
         )
     }
@@ -291,7 +293,7 @@ impl Registry {
                 other => return other,
             }
         }
-        ask()
+        ask().map_err(for_good)
     }
 }
 
@@ -303,6 +305,9 @@ fn endpoints_are_of(locator: &Locator, host: &Host) -> bool {
 impl Incoming {
     /// The next piece, of at most a mebibyte; none at the end.
     pub fn piece(&mut self) -> Result<Option<Vec<u8>>> {
+        if let Some(error) = self.broken.take() {
+            return Err(self.told(error));
+        }
         if self.over {
             return Ok(None);
         }
@@ -321,11 +326,22 @@ impl Incoming {
         };
         match self.containerd.drive(SILENCE, &self.name, work)? {
             Ok(over) => self.over = over,
-            Err(error) => {
-                return Err(Error::caused(Kind::Again, format!("{}: {}", self.name, innermost(&error)), error));
-            }
+            Err(error) if piece.is_empty() => return Err(self.told(error)),
+            Err(error) => self.broken = Some(error),
         }
         Ok((!piece.is_empty()).then_some(piece))
+    }
+
+    fn told(&self, error: std::io::Error) -> Error {
+        Error::caused(Kind::Again, format!("{}: {}", self.name, innermost(&error)), error)
+    }
+}
+
+/// The error of what was tried often enough.
+pub fn for_good(error: Error) -> Error {
+    match error.kind() {
+        Kind::Again => Error::caused(Kind::Io, error.to_string(), error),
+        _ => error,
     }
 }
 
