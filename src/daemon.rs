@@ -119,10 +119,7 @@ fn serve(
         settle: Default::default(),
     });
     gauge(&daemon, &shared);
-    let waiters = shared.parked.clone();
-    roots.on_built(move || waiters.wake());
-    let waiters = shared.parked.clone();
-    engine.store.watch.on_change(Box::new(move || waiters.wake()));
+    wake(&shared, &roots, &engine);
     if !options.read_only {
         engine.keep(&client)?;
     }
@@ -142,6 +139,14 @@ fn serve(
     engine.jobs.end(GRACE);
     roots.end();
     ended.map_err(|e| Error::from(e).context("the connection to the kernel"))
+}
+
+/// Has those who are parked look again when what they may wait for has changed.
+fn wake(shared: &Shared, roots: &tree::rootfs::Roots, engine: &crate::run::Engine) {
+    let waiters = shared.parked.clone();
+    roots.on_built(move || waiters.wake());
+    let waiters = shared.parked.clone();
+    engine.store.watch.on_change(Box::new(move || waiters.wake()));
 }
 
 fn policy(arguments: &Arguments, options: Options, mounted: SystemTime) -> Policy {
