@@ -133,12 +133,21 @@ fn serve(
     if let Some(ready) = ready {
         ready.tell();
     }
-    let ended = session.join();
+    let ended = joined(session);
     // A helper that died, a detach that was lazy: whatever is left of the mount goes with us.
     attached.detach();
     engine.jobs.end(GRACE);
     roots.end();
     ended.map_err(|e| Error::from(e).context("the connection to the kernel"))
+}
+
+/// Waits for the end of the session. A connection that the kernel gave up while requests were under way ended like any
+/// other: the mount is gone, which is what was asked for.
+fn joined(session: fuser::BackgroundSession) -> std::io::Result<()> {
+    match session.join() {
+        Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => Ok(()),
+        ended => ended,
+    }
 }
 
 /// Has those who are parked look again when what they may wait for has changed.
