@@ -47,9 +47,15 @@ fn reference(world: &World, image: &str) -> Tree {
     Tree::read(&mounted.0).unwrap()
 }
 
-/// The root directory of a manifest, as ctrfs shows it.
+/// The root directory of a manifest, as ctrfs shows it. Whether a blob is here may be known for a second, so it is waited
+/// for a little.
 fn rootfs_path(world: &World, manifest: &serde_json::Value) -> PathBuf {
-    world.mount().at_path(&world.path(&format!("manifests/{}/rootfs", oci::hex_of(manifest))))
+    let path = world.mount().at_path(&world.path(&format!("manifests/{}/rootfs", oci::hex_of(manifest))));
+    let last = std::time::Instant::now() + std::time::Duration::from_secs(2);
+    while !path.exists() && std::time::Instant::now() < last {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    path
 }
 
 /// What ctrfs shows of a manifest.
