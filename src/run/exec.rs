@@ -92,7 +92,7 @@ pub fn exec(engine: &Arc<Engine>, ns: &Namespace, id: &str, args: &ExecArgs) -> 
             let started = engine
                 .processes
                 .track(&engine.store, &ns, (&id, &exec_id, pid), outputs, Some(at_end))
-                .and_then(|process| ns.start_process(&id, &exec_id).map(|pid| (pid, process)));
+                .and_then(|process| Ok((started_pid(&ns, &id, &exec_id)?, process)));
             match started {
                 Ok((pid, process)) => {
                     engine.note_exec(ns.name(), &id, &exec_id);
@@ -111,6 +111,15 @@ pub fn exec(engine: &Arc<Engine>, ns: &Namespace, id: &str, args: &ExecArgs) -> 
             tracing::debug!(exec = added.exec_id, ok = killed.is_ok(), "the process of a cancelled exec is killed");
         },
     )
+}
+
+/// Starts the process; its number. One that ends at once may be put away before containerd looks for its number (it asks
+/// after the start, `plugins/services/tasks/local.go`): it ran, and its number is not known any more.
+fn started_pid(ns: &Namespace, id: &str, exec_id: &str) -> Result<u32> {
+    match ns.start_process(id, exec_id) {
+        Err(error) if error.to_string().contains("process does not exist") => Ok(0),
+        started => started,
+    }
 }
 
 fn exists(id: &str, exec_id: &str) -> Error {
