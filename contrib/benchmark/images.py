@@ -15,7 +15,7 @@ from measure import command
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
-COMPRESS = {"gzip": ["gzip", "-n"], "zstd": ["zstd", "-q", "-3"]}
+COMPRESS = {"gzip": ["gzip", "-n"], "zstd": ["zstd", "-q", "-3"], "fast": ["gzip", "-n", "-1"]}
 
 
 def sha256(data):
@@ -54,7 +54,7 @@ class Layout:
         name = packed.hexdigest()
         stored = path.stat().st_size
         path.rename(self.path / "blobs/sha256" / name)
-        self.layers.append({"mediaType": f"{LAYER}+{kind}", "digest": "sha256:" + name, "size": stored})
+        self.layers.append({"mediaType": f"{LAYER}+{'gzip' if kind == 'fast' else kind}", "digest": "sha256:" + name, "size": stored})
         self.diff_ids.append("sha256:" + plain.hexdigest())
         self.sizes.append(size)
         return self
@@ -147,13 +147,17 @@ def distribution(path, kind="gzip", size=370 << 20):
 
 
 def many_files(path, count=30_000):
-    """Small files, a hundred in each directory."""
+    """Small files, a hundred in each directory, of 1 to 24 KB: as many and as compressible as those of a node_modules."""
 
     def pieces():
+        content = b""
+        source = tar_of(some_of_usr(380 << 20))
         for n in range(count):
-            name = f"srv/{n // 100:03}/{n:05}.txt"
-            data = (f"file {n}: " + hashlib.sha256(name.encode()).hexdigest() + "\n").encode() * (1 + n % 40)
-            member = tarfile.TarInfo(name)
+            size = 1000 + n * 7919 % 23_000
+            while len(content) < size:
+                content += next(source, None) or os.urandom(size)
+            data, content = content[:size], content[size:]
+            member = tarfile.TarInfo(f"srv/{n // 100:03}/{n:05}.txt")
             member.size, member.mtime = len(data), 1700000000
             yield member.tobuf() + data + b"\0" * (-len(data) % 512)
         yield b"\0" * 1024
@@ -161,11 +165,10 @@ def many_files(path, count=30_000):
     return Layout(path).layer(pieces()).small({"etc/app.conf": b"greeting = hello\n"}).finish()
 
 
-def one_file(path, size=500 << 20):
-    """One file of 500 MB that compresses as programs do."""
-
-    def pieces():
-        member = tarfile.TarInfo("srv/big")
+def large_files(size, count):
+    """The tar of files that compress as programs do."""
+    for number in range(count):
+        member = tarfile.TarInfo("srv/big" + (str(number) if number else ""))
         member.size, member.mtime = size, 1700000000
         yield member.tobuf()
         left = size
@@ -175,9 +178,18 @@ def one_file(path, size=500 << 20):
                 left -= len(chunk[:left])
                 if not left:
                     break
-        yield b"\0" * (-size % 512 + 1024)
+        yield b"\0" * (-size % 512)
+    yield b"\0" * 1024
 
-    return Layout(path).layer(pieces()).small({"etc/app.conf": b"greeting = hello\n"}).finish()
+
+def huge(path):
+    """2 GB in one layer."""
+    return Layout(path).layer(large_files(500 << 20, 4), "fast").small({"etc/app.conf": b"greeting = hello\n"}).finish()
+
+
+def one_file(path, size=500 << 20):
+    """One file of 500 MB."""
+    return Layout(path).layer(large_files(size, 1)).small({"etc/app.conf": b"greeting = hello\n"}).finish()
 
 
 def fixed(path):

@@ -38,8 +38,8 @@ def until(what, true):
 class World:
     """The directories: `fast` on a tmpfs of our own, `disk` where temporary files are kept."""
 
-    def __init__(self, binary):
-        self.binary = binary
+    def __init__(self, binary, decompressor=None):
+        self.binary, self.decompressor = binary, decompressor
         self.ends = contextlib.ExitStack()
         self.counter = 0
 
