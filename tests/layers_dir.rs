@@ -261,3 +261,45 @@ fn a_chain_may_mix_directories_and_archives() {
     let (_, attr) = rootfs.walk(b"/lib").unwrap().unwrap();
     assert_eq!(attr.perm, 0o700, "an implied directory takes after the one that the link below leads to");
 }
+
+/// containerd removes a snapshot's files one by one. A layer of which only a part is left must not be taken for a whole
+/// one: the files that lie below would be seen in place of its own.
+#[test]
+fn what_is_being_removed_is_not_believed() {
+    type Change = fn(&Path);
+    type Question = fn(&Rootfs);
+    let lookup: Question = |rootfs| drop(rootfs.walk(b"etc/passwd").unwrap());
+    let list: Question = |rootfs| drop(rootfs.walk(b"etc").unwrap().map(|(etc, _)| rootfs.readdir(&etc).unwrap()));
+    let remove: Change = |dir| fs::remove_file(dir.join("etc/passwd")).unwrap();
+    let remove_all: Change = |dir| fs::remove_dir_all(dir).unwrap();
+    for (change, question) in [(remove, lookup), (remove, list), (remove_all, lookup), (remove_all, list)] {
+        let dir = temp();
+        let fs_dir = dir.path().join("fs");
+        fs::create_dir_all(fs_dir.join("etc")).unwrap();
+        fs::write(fs_dir.join("etc/passwd"), "upper").unwrap();
+        // A file system's clock ticks every 4 or 10 ms.
+        std::thread::sleep(Duration::from_millis(30));
+        let rootfs = over(layer(&fs_dir, false));
+        question(&rootfs);
+        assert!(rootfs.is_whole(), "nothing was removed yet");
+        std::thread::sleep(Duration::from_millis(30));
+        change(&fs_dir);
+        assert!(rootfs.is_whole(), "nobody has looked yet");
+        question(&rootfs);
+        assert!(!rootfs.is_whole());
+    }
+}
+
+/// A place that was found, and went away since, tells that the layer does.
+#[test]
+fn a_place_that_is_gone_is_not_believed() {
+    let dir = temp();
+    fs::create_dir(dir.path().join("d")).unwrap();
+    fs::write(dir.path().join("d/f"), "upper").unwrap();
+    std::thread::sleep(Duration::from_millis(30));
+    let rootfs = over(layer(dir.path(), false));
+    let (file, _) = rootfs.walk(b"d/f").unwrap().unwrap();
+    fs::remove_dir_all(dir.path().join("d")).unwrap();
+    assert_eq!(rootfs.attr(&file).unwrap_err().kind(), Kind::NotFound);
+    assert!(!rootfs.is_whole());
+}

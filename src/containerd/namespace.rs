@@ -1,6 +1,6 @@
 //! One namespace: a handle to ask with, and the collections of its mirror.
 
-use super::mirror::Keyed;
+use super::mirror::{Keyed, Source};
 use super::rpc::{Call, lock};
 use super::sources::{Blobs, Containers, Images, Ingests, Leases, Sandboxes, Snapshots, Tasks};
 use super::{BlobInfo, Change, Client, Digest, Inner, Labels};
@@ -187,6 +187,15 @@ impl Namespace {
     /// One snapshot.
     pub fn snapshot(&self, snapshotter: &str, key: &str) -> Result<Option<Arc<SnapshotRecord>>> {
         self.mirror.snapshots(snapshotter).one(&key.into(), &Snapshots(self, snapshotter))
+    }
+
+    /// Whether a snapshot is there at this moment, whatever was known of it.
+    pub fn has_snapshot(&self, snapshotter: &str, key: &str) -> Result<bool> {
+        let is_there = Snapshots(self, snapshotter).get(&key.into())?.is_some();
+        if !is_there {
+            self.mirror.expect_collection();
+        }
+        Ok(is_there)
     }
 
     /// Every lease, by id.

@@ -5,6 +5,7 @@
 //! kernel's rules: directories are opened beneath the root without following a link, and their entries are reached
 //! through the open directory.
 
+mod intact;
 mod sys;
 mod unpacked;
 
@@ -13,6 +14,7 @@ pub use unpacked::Unpacked;
 use super::merge::{At, Attr, Found, Layer, Source};
 use super::tree::Type;
 use crate::error::{Error, Kind, Result};
+use intact::Intact;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -36,6 +38,8 @@ pub struct DirLayer {
     id: Arc<str>,
     root: OwnedFd,
     options: DirOptions,
+    /// None where the directory may change.
+    intact: Option<Intact>,
     unpacked: Option<Unpacked>,
 }
 
@@ -43,10 +47,11 @@ impl DirLayer {
     /// Opens the directory at `path`, which containerd told us. `id` names the layer in identities: the digest of the
     /// layer that was unpacked there, or for a live directory something that no other one has.
     pub fn open(path: &Path, id: &str, options: DirOptions) -> Result<DirLayer> {
+        let intact = (!options.live).then(Intact::new);
         let flags = libc::O_PATH | libc::O_DIRECTORY;
         let root = fs::OpenOptions::new().read(true).custom_flags(flags).open(path);
         let root = root.map_err(|e| Error::from(e).context(path.display()))?;
-        Ok(DirLayer { id: id.into(), root: root.into(), options, unpacked: None })
+        Ok(DirLayer { id: id.into(), root: root.into(), options, intact, unpacked: None })
     }
 
     /// A layer of an image that was unpacked there: it shows what its archive would.
@@ -93,7 +98,25 @@ impl DirLayer {
         !name.starts_with(self.prefix().as_bytes()) && (self.unpacked.is_none() || unpacked::is_unpacked(name))
     }
 
+    /// Takes note of an inode that an answer rests on, after the answer was found.
+    fn see(&self, meta: &Metadata) {
+        if let Some(intact) = &self.intact {
+            intact.see(meta);
+        }
+    }
+
+    /// An answer about a place that had been found: that it is not there says more than that.
+    fn expect<T>(&self, answer: Result<T>) -> Result<T> {
+        if let (Some(intact), Err(error)) = (&self.intact, &answer)
+            && error.kind() == Kind::NotFound
+        {
+            intact.lost();
+        }
+        answer
+    }
+
     fn found(&self, dir: &OpenDir, name: &[u8], path: &At, meta: &Metadata) -> Result<Found> {
+        self.see(meta);
         let opaque = meta.is_dir() && self.mark(&dir.entry(name), "opaque")?.is_some_and(|value| value == b"y");
         let at = child(path, name)?;
         Ok(Found { attr: self.attr_of(&at, meta)?, at, opaque })
@@ -101,7 +124,60 @@ impl DirLayer {
 
     fn meta(&self, at: &At) -> Result<Metadata> {
         let (dir, name) = self.holder(at)?;
-        dir.stat(name)?.map_or_else(gone, Ok)
+        let meta = dir.stat(name)?.map_or_else(gone, Ok)?;
+        self.see(&meta);
+        Ok(meta)
+    }
+
+    fn look_up(&self, at: &At, name: &[u8]) -> Result<Option<Found>> {
+        let dir = self.dir(at)?;
+        if let Some(meta) = dir.stat(name)? {
+            return self.found(&dir, name, at, &meta).map(Some);
+        }
+        dir.stat(b"")?.inspect(|meta| self.see(meta));
+        Ok(None)
+    }
+
+    fn read(&self, at: &At) -> Result<Vec<(Vec<u8>, Found)>> {
+        let dir = self.dir(at)?;
+        let mut all = Vec::new();
+        for entry in fs::read_dir(dir.path())? {
+            let name = entry?.file_name().into_vec();
+            // What went away since is not there.
+            let Some(meta) = dir.stat(&name)? else { continue };
+            let found = self.found(&dir, &name, at, &meta)?;
+            all.push((name, found));
+        }
+        dir.stat(b"")?.inspect(|meta| self.see(meta));
+        Ok(all)
+    }
+
+    fn open_file(&self, at: &At) -> Result<File> {
+        let (dir, name) = self.holder(at)?;
+        // Opened without effect first: what is there may by now be a fifo or a device.
+        let held = open(&dir.entry(name), libc::O_PATH | libc::O_NOFOLLOW)?;
+        if !held.metadata()?.is_file() {
+            return crate::fail!(Invalid, "only a regular file has content");
+        }
+        if self.mark(&dir.entry(name), "metacopy")?.is_some() {
+            return crate::fail!(
+                Unsupported,
+                "the file's content is in a lower layer (metacopy), where ctrfs cannot follow"
+            );
+        }
+        open(&OpenDir(held.into()).path(), libc::O_NONBLOCK)
+    }
+
+    fn first(&self, at: &At) -> Result<Vec<u8>> {
+        let At::Path(path) = at else { return gone() };
+        let meta = self.meta(at)?;
+        if !self.options.live && (meta.nlink() == 1 || meta.is_dir()) {
+            return Ok([&b"/"[..], path].concat());
+        }
+        match &self.unpacked {
+            Some(unpacked) => unpacked.first_name(&meta),
+            None => Ok(by_inode(&meta)),
+        }
     }
 }
 
@@ -122,36 +198,25 @@ impl Layer for DirLayer {
         if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') || name.contains(&0) {
             return Ok(None);
         }
-        let dir = self.dir(at)?;
-        let Some(meta) = dir.stat(name)? else { return Ok(None) };
-        self.found(&dir, name, at, &meta).map(Some)
+        self.expect(self.look_up(at, name))
     }
 
     fn list(&self, at: &At) -> Result<Vec<(Vec<u8>, Found)>> {
-        let dir = self.dir(at)?;
-        let mut all = Vec::new();
-        for entry in fs::read_dir(dir.path())? {
-            let name = entry?.file_name().into_vec();
-            // What went away since is not there.
-            let Some(meta) = dir.stat(&name)? else { continue };
-            let found = self.found(&dir, &name, at, &meta)?;
-            all.push((name, found));
-        }
-        Ok(all)
+        self.expect(self.read(at))
     }
 
     fn attr(&self, at: &At) -> Result<Attr> {
-        self.attr_of(at, &self.meta(at)?)
+        self.expect(self.meta(at).and_then(|meta| self.attr_of(at, &meta)))
     }
 
     fn readlink(&self, at: &At) -> Result<Vec<u8>> {
-        let (dir, name) = self.holder(at)?;
-        Ok(fs::read_link(dir.entry(name)).map_err(moved)?.into_os_string().into_vec())
+        let read = |(dir, name): (OpenDir, &[u8])| Ok(fs::read_link(dir.entry(name)).map_err(moved)?.into_os_string());
+        self.expect(self.holder(at).and_then(read)).map(OsStringExt::into_vec)
     }
 
     fn xattr_list(&self, at: &At) -> Result<Vec<Vec<u8>>> {
-        let (dir, name) = self.holder(at)?;
-        let mut names = sys::list_xattrs(&dir.entry(name)).map_err(moved)?;
+        let list = |(dir, name): (OpenDir, &[u8])| sys::list_xattrs(&dir.entry(name)).map_err(moved);
+        let mut names = self.expect(self.holder(at).and_then(list))?;
         names.retain(|name| self.shows_xattr(name));
         Ok(names)
     }
@@ -160,22 +225,14 @@ impl Layer for DirLayer {
         if !self.shows_xattr(name) {
             return Ok(None);
         }
-        let (dir, file) = self.holder(at)?;
-        sys::get_xattr(&dir.entry(file), name).map_err(moved)
+        let get = |(dir, file): (OpenDir, &[u8])| sys::get_xattr(&dir.entry(file), name).map_err(moved);
+        self.expect(self.holder(at).and_then(get))
     }
 
     /// The disk does not tell which name of a file was first. In a live directory, where names move, everything is
     /// known by its inode number.
     fn first_name(&self, at: &At) -> Result<Vec<u8>> {
-        let At::Path(path) = at else { return gone() };
-        let meta = self.meta(at)?;
-        if !self.options.live && (meta.nlink() == 1 || meta.is_dir()) {
-            return Ok([&b"/"[..], path].concat());
-        }
-        match &self.unpacked {
-            Some(unpacked) => unpacked.first_name(&meta),
-            None => Ok(by_inode(&meta)),
-        }
+        self.expect(self.first(at))
     }
 
     fn settle(&self) {
@@ -189,23 +246,11 @@ impl Layer for DirLayer {
     }
 
     fn is_whole(&self) -> bool {
-        self.unpacked.as_ref().is_none_or(|unpacked| unpacked.is_whole(self))
+        self.intact.as_ref().is_none_or(Intact::is_whole)
     }
 
     fn source(&self, at: &At, number: usize) -> Result<Source> {
-        let (dir, name) = self.holder(at)?;
-        // Opened without effect first: what is there may by now be a fifo or a device.
-        let held = open(&dir.entry(name), libc::O_PATH | libc::O_NOFOLLOW)?;
-        if !held.metadata()?.is_file() {
-            return crate::fail!(Invalid, "only a regular file has content");
-        }
-        if self.mark(&dir.entry(name), "metacopy")?.is_some() {
-            return crate::fail!(
-                Unsupported,
-                "the file's content is in a lower layer (metacopy), where ctrfs cannot follow"
-            );
-        }
-        Ok(Source::File { layer: number, file: open(&OpenDir(held.into()).path(), libc::O_NONBLOCK)? })
+        Ok(Source::File { layer: number, file: self.expect(self.open_file(at))? })
     }
 }
 

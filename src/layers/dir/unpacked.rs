@@ -28,7 +28,7 @@ const BLOCK: u64 = 64 << 10;
 
 /// A layer that was unpacked into a directory, and never changes from then on.
 pub struct Unpacked {
-    /// Where it is, to see whether it still is.
+    /// Where it is.
     pub path: PathBuf,
     /// When the image was created: the time of implied directories that no lower layer has.
     pub created: (i64, u32),
@@ -136,15 +136,9 @@ impl Unpacked {
 
     pub(super) fn settle(&self, layer: &DirLayer) {
         self.links.get_or_init(|| {
-            let links = hard_links(layer);
+            let links = layer.expect(hard_links(layer));
             links.inspect_err(|error| tracing::debug!(%error, "hard links of {}", self.path.display())).ok().flatten()
         });
-    }
-
-    /// Whether the directory is still where it was: containerd moves one away before it removes what is in it.
-    pub(super) fn is_whole(&self, layer: &DirLayer) -> bool {
-        let Ok(held) = fs::metadata(OpenDir::proc(&layer.root)) else { return false };
-        fs::metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == (held.dev(), held.ino()))
     }
 }
 
@@ -183,6 +177,7 @@ fn hard_links(layer: &DirLayer) -> Result<Links> {
         for entry in fs::read_dir(dir.path())? {
             let name = entry?.file_name().into_vec();
             let Some(meta) = dir.stat(&name)? else { continue };
+            layer.see(&meta);
             let below = if path.is_empty() { name } else { [&path, &b"/"[..], &name].concat() };
             if meta.is_dir() {
                 bytes += below.len();
@@ -201,6 +196,7 @@ fn hard_links(layer: &DirLayer) -> Result<Links> {
                 return Ok(None);
             }
         }
+        dir.stat(b"")?.inspect(|meta| layer.see(meta));
     }
     Ok(Some(links))
 }

@@ -2,7 +2,7 @@
 //!
 //! Links in it were chosen by whoever made the image, so they are followed here and never by the kernel.
 
-use super::unpacked::{Live, directories};
+use super::unpacked::directories;
 use crate::containerd::Mount;
 use crate::error::Result;
 use crate::fail;
@@ -25,8 +25,7 @@ pub fn read_file(mounts: &[Mount], path: &str) -> Result<Option<Vec<u8>>> {
             "{path} of the container: its snapshotter keeps no directories, so names of users are not known; say numbers"
         );
     };
-    let live = Live { name: String::new(), found, created: None };
-    let layers = live.layers()?;
+    let layers = found.layers("")?;
     let options = Options { root_mtime: None, overlay: layers.len() > 1 };
     let rootfs = Rootfs::new(layers, options)?;
     let Some(file) = follow(&rootfs, path)? else { return Ok(None) };

@@ -15,6 +15,7 @@ mod unpacked;
 
 use crate::containerd::{Mount, Views};
 use crate::error::{Error, Kind, Result};
+use crate::fail;
 use crate::layers::merge::{Handle, Rootfs};
 use crate::layers::mounted::Mounted;
 use crate::layers::reader::Reader;
@@ -32,6 +33,7 @@ pub use hidden::graft as hidden;
 pub use lookup::read_file;
 pub use place::graft;
 pub use source::{Whole, alone};
+use unpacked::Owner;
 pub use unpacked::{Live, live};
 
 /// Root filesystems that are kept at hand.
@@ -42,6 +44,9 @@ const BUILDERS: usize = 4;
 
 /// How long a failure is believed before it is tried again: damage stays, but a blob may come back.
 const FAILED_FOR: Duration = Duration::from_secs(30);
+
+/// How often a root filesystem is built of snapshots that are gone once it is.
+const TRIES: usize = 4;
 
 /// How many failures are remembered.
 const FAILURES: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
@@ -77,13 +82,15 @@ pub struct Built {
     pub readers: Vec<Option<Arc<Reader>>>,
     /// Tells from which kinds of layers it was built: a handle is good in one of the same shape.
     pub shape: u64,
+    /// The snapshots that its directories belong to.
+    owners: Vec<Owner>,
 }
 
 impl Built {
     pub fn new(rootfs: Rootfs, readers: Vec<Option<Arc<Reader>>>) -> Built {
         let kinds: Vec<u8> = readers.iter().map(|reader| u8::from(reader.is_some())).collect();
         let shape = stable_hash(&[&rootfs.len().to_le_bytes(), &kinds]);
-        Built { rootfs, readers, shape }
+        Built { rootfs, readers, shape, owners: Vec::new() }
     }
 }
 
@@ -229,9 +236,22 @@ impl Roots {
         layers.filter_map(told).collect()
     }
 
+    /// Builds it of what is all there: a layer's directory that was being removed when it was opened is not believed,
+    /// and one that is removed from then on tells so itself ([`Rootfs::is_whole`]).
+    fn build_whole(&self, source: &dyn Source) -> Result<Built> {
+        for _ in 0..TRIES {
+            let built = source.build(&self.store)?;
+            let known = built.owners.iter().map(Owner::is_known).collect::<Result<Vec<bool>>>()?;
+            if known.into_iter().all(|known| known) {
+                return Ok(built);
+            }
+        }
+        fail!(Again, "its snapshots are removed as they are looked at")
+    }
+
     fn build(&self, key: &str, source: &dyn Source) {
         // A panic while building is a bug; whoever waits is told, and the next one may try again.
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| source.build(&self.store)))
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.build_whole(source)))
             .unwrap_or_else(|_| Err(Error::new(Kind::Io, "ctrfs has a bug here: its standard error says where")));
         let mut state = self.lock();
         match result {

@@ -1,7 +1,7 @@
 //! What root filesystems are made from: an image's layers, one layer by itself, directories on this host.
 
 use super::blob::LayerBlob;
-use super::unpacked::{self, Found, Place, Places};
+use super::unpacked::{self, Found, Owner, Place, Places};
 use super::{Built, Source};
 use crate::containerd::{Digest, LayerRef, ManifestDoc};
 use crate::error::{Error, Kind, Result};
@@ -113,13 +113,26 @@ impl Whole {
         };
         let copies: Vec<_> = places.iter().zip(&self.layers).map(place).collect();
         let rootfs = Chain { created: since_1970(self.created), ..Chain::default() }.copies(&copies)?;
-        Ok(Built::new(rootfs, vec![None]))
+        Ok(Built { owners: owners(places), ..Built::new(rootfs, vec![None]) })
     }
 
     fn merged(&self, store: &Store, places: Places) -> Result<Built> {
         let chain = Chain { created: since_1970(self.created), ..Chain::default() };
-        merged(store, self.given(store, places)?, |layers| chain.build(layers))
+        let owners = owners(&places);
+        let built = merged(store, self.given(store, places)?, |layers| chain.build(layers))?;
+        Ok(Built { owners, ..built })
     }
+}
+
+/// The snapshots that directories belong to, each once.
+fn owners(places: &Places) -> Vec<Owner> {
+    let mut owners: Vec<Owner> = Vec::new();
+    for place in places.iter().flatten() {
+        if !owners.iter().any(|owner| owner.is(&place.owner)) {
+            owners.push(place.owner.clone());
+        }
+    }
+    owners
 }
 
 fn check_diff_id(index: &Index, layer: &LayerRef) -> Result<()> {
@@ -144,7 +157,7 @@ fn merged(store: &Store, given: Vec<Given>, build: impl FnOnce(&[ChainLayer<'_>]
         .zip(&entries)
         .map(|(layer, entries)| match layer {
             Given::Tar { blob, .. } => ChainLayer::Tar(TarLayer { digest: blob.digest(), entries }),
-            Given::Directory { digest, place: Place { path, user_xattr, begun } } => {
+            Given::Directory { digest, place: Place { path, user_xattr, begun, .. } } => {
                 ChainLayer::Unpacked(UnpackedLayer { digest, path, user_xattr: *user_xattr, begun: *begun })
             }
         })

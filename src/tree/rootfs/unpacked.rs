@@ -33,13 +33,39 @@ pub struct Unpacked {
 }
 
 /// The directory of one layer.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Place {
     pub path: PathBuf,
     /// overlayfs's marks in it are `user.overlay.*`.
     pub user_xattr: bool,
     /// When the snapshot was begun, if the directory does not tell.
     pub begun: Option<SystemTime>,
+    /// As long as containerd knows it, nothing of the directory is removed.
+    pub owner: Owner,
+}
+
+/// The snapshot that directories belong to, its own and those of the snapshots below it.
+#[derive(Clone)]
+pub struct Owner {
+    ns: Ns,
+    snapshotter: Arc<str>,
+    key: Arc<str>,
+}
+
+impl Owner {
+    pub fn new(ns: &Ns, snapshotter: &Arc<str>, key: &str) -> Owner {
+        Owner { ns: ns.clone(), snapshotter: Arc::clone(snapshotter), key: key.into() }
+    }
+
+    /// Whether containerd still knows it: then it had not begun to remove anything of it before it was asked.
+    pub fn is_known(&self) -> Result<bool> {
+        self.ns.namespace.has_snapshot(&self.snapshotter, &self.key)
+    }
+
+    /// Whether it is the same as another.
+    pub fn is(&self, other: &Owner) -> bool {
+        (&self.snapshotter, &self.key) == (&other.snapshotter, &other.key)
+    }
 }
 
 /// Where each layer of a chain, base first, is unpacked, as far as that is known and can be read.
@@ -62,7 +88,7 @@ pub fn chain(ns: &Ns, layers: &[LayerRef]) -> Result<Places> {
         for snapshotter in &snapshotters {
             let found = or_waits(known(ns, snapshotter, &chain.to_string()))?.ok().flatten();
             if let Some(found) = found.filter(|found| !found.merged) {
-                found.give(&mut places[..=number]);
+                found.give(&mut places[..=number], &Owner::new(ns, snapshotter, &chain.to_string()));
                 break;
             }
         }
@@ -107,7 +133,7 @@ pub fn elsewhere(ns: &Ns, layers: &[LayerRef], missing: usize) -> Result<Found> 
             match viewed(ns, snapshotter, &chain)? {
                 Some(found) if !found.merged => {
                     let mut places: Places = vec![None; layers.len()];
-                    found.give(&mut places[..=number]);
+                    found.give(&mut places[..=number], &Owner::new(ns, snapshotter, &chain));
                     return Ok(Found::Layers(places));
                 }
                 Some(_) if number + 1 == layers.len() => return Ok(Found::Copies(copies(ns, snapshotter, layers)?)),
@@ -128,7 +154,8 @@ fn copies(ns: &Ns, snapshotter: &Arc<str>, layers: &[LayerRef]) -> Result<Places
             known => known,
         };
         let place = |found: Unpacked| Some((found.directories.into_iter().next()?, found.begun));
-        Ok(found.and_then(place).map(|(path, begun)| Place { path, user_xattr: false, begun }))
+        let owner = Owner::new(ns, snapshotter, &chain);
+        Ok(found.and_then(place).map(|(path, begun)| Place { path, user_xattr: false, begun, owner }))
     };
     layers.iter().map(place).collect()
 }
@@ -172,6 +199,18 @@ fn mounted(ns: &Ns, mounts: &[Mount]) -> Result<Option<Unpacked>> {
 }
 
 impl Unpacked {
+    /// The layers, top first; `name` names the topmost among all if it can change.
+    pub fn layers(&self, name: &str) -> Result<Vec<Arc<dyn Layer>>> {
+        let mut layers: Vec<Arc<dyn Layer>> = Vec::new();
+        for (number, path) in self.directories.iter().enumerate() {
+            let options = DirOptions { live: number == 0 && self.live, user_xattr: self.user_xattr };
+            // The directory of a committed layer is the same thing in every snapshot that stands on it.
+            let id = if options.live { format!("live {name}") } else { path.display().to_string() };
+            layers.push(Arc::new(DirLayer::open(path, &id, options)?));
+        }
+        Ok(layers)
+    }
+
     /// What the mounts of a descendant tell about the committed snapshot `key`, which begins `own` directories below.
     fn below(mut self, ns: &Ns, snapshotter: &Arc<str>, key: &str, own: usize) -> Result<Option<Unpacked>> {
         self.directories.drain(..own.min(self.directories.len()));
@@ -187,12 +226,14 @@ impl Unpacked {
 
     /// Tells each layer of the chain `places`, of which this is the topmost, its directory. Mounts that leave a layer out
     /// tell of the topmost one alone.
-    fn give(&self, places: &mut [Option<Place>]) {
+    /// All of them are there as long as `owner` is, the topmost.
+    fn give(&self, places: &mut [Option<Place>], owner: &Owner) {
         let whole = self.directories.len() == places.len();
         for (place, path) in places.iter_mut().rev().zip(&self.directories).take(if whole { usize::MAX } else { 1 }) {
             let readable = std::fs::read_dir(path).is_ok();
             if place.is_none() && readable {
-                *place = Some(Place { path: path.clone(), user_xattr: self.user_xattr, begun: self.begun });
+                let (path, owner) = (path.clone(), owner.clone());
+                *place = Some(Place { path, user_xattr: self.user_xattr, begun: self.begun, owner });
             }
         }
     }
@@ -270,6 +311,7 @@ pub(super) fn directories(mounts: &[Mount]) -> Option<Unpacked> {
 pub struct Live {
     /// Names it: snapshotter, key and creation.
     pub name: String,
+    pub owner: Owner,
     pub found: Unpacked,
     pub created: Option<SystemTime>,
 }
@@ -277,14 +319,7 @@ pub struct Live {
 impl Live {
     /// Its layers, top first.
     pub fn layers(&self) -> Result<Vec<Arc<dyn Layer>>> {
-        let mut layers: Vec<Arc<dyn Layer>> = Vec::new();
-        for (number, path) in self.found.directories.iter().enumerate() {
-            let options = DirOptions { live: number == 0 && self.found.live, user_xattr: self.found.user_xattr };
-            // The directory of a committed layer is the same thing in every snapshot that stands on it.
-            let id = if options.live { format!("live {}", self.name) } else { path.display().to_string() };
-            layers.push(Arc::new(DirLayer::open(path, &id, options)?));
-        }
-        Ok(layers)
+        self.found.layers(&self.name)
     }
 }
 
@@ -296,7 +331,8 @@ pub fn live(ns: &Ns, snapshotter: &Arc<str>, key: &str) -> Result<Option<Live>> 
     }
     let Some(found) = text::usable(known(ns, snapshotter, key))?.flatten() else { return Ok(None) };
     let name = format!("{} {snapshotter} {key} {}", ns.name(), text::nanos(record.created));
-    Ok(Some(Live { name, found, created: record.created }))
+    let owner = Owner::new(ns, snapshotter, key);
+    Ok(Some(Live { name, owner, found, created: record.created }))
 }
 
 impl Source for Live {
@@ -308,7 +344,7 @@ impl Source for Live {
         let layers = self.layers()?;
         let readers = layers.iter().map(|_| None).collect();
         let options = Options { root_mtime: None, overlay: layers.len() > 1 };
-        Ok(Built::new(Rootfs::new(layers, options)?, readers))
+        Ok(Built { owners: vec![self.owner.clone()], ..Built::new(Rootfs::new(layers, options)?, readers) })
     }
 
     fn is_live(&self) -> bool {
