@@ -1,21 +1,15 @@
-//! The images that tests use, made once a process.
+//! The images that tests use.
 
 use super::oci::{self, Layer, Layout};
 use super::tar::Tar;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 
 /// What a static busybox is called, beside its own name, in [`tiny`].
 const APPLETS: [&str; 14] =
     ["sh", "ls", "cat", "sleep", "echo", "true", "false", "sed", "seq", "touch", "rm", "mkdir", "ln", "env"];
-
-/// Files that live as long as the process's temporary directory.
-fn directory() -> PathBuf {
-    static DIRECTORY: OnceLock<tempfile::TempDir> = OnceLock::new();
-    DIRECTORY.get_or_init(|| tempfile::Builder::new().prefix("ctrfs-images-").tempdir().unwrap()).path().to_owned()
-}
 
 /// busybox, links to it, and a few files: the layer of [`tiny`].
 pub fn busybox_layer() -> Vec<u8> {
@@ -39,11 +33,11 @@ pub fn tiny_layout() -> (Layout, Value) {
     (layout, manifest)
 }
 
-/// A tar of it.
-pub fn tiny() -> PathBuf {
+/// A tar of it in `dir`, which is removed with what it belongs to.
+pub fn tiny(dir: &Path) -> PathBuf {
     static MADE: Mutex<()> = Mutex::new(());
     let _guard = MADE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let path = directory().join("tiny.tar");
+    let path = dir.join("tiny.tar");
     if !path.exists() {
         let (layout, manifest) = tiny_layout();
         layout.save(&manifest, "latest", &path);
@@ -55,7 +49,7 @@ pub fn tiny() -> PathBuf {
 pub fn debian() -> PathBuf {
     static MADE: Mutex<()> = Mutex::new(());
     let _guard = MADE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let cache = std::env::var_os("CTRFS_TEST_CACHE").unwrap_or("target/containerds".into());
     let path = root.join(cache).join("demo.tar");
     let made = Command::new(root.join("contrib/demo-image")).arg(&path).status().expect("no contrib/demo-image");

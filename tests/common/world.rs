@@ -57,7 +57,7 @@ impl World {
     /// Imports the smallest image that runs; its reference.
     #[track_caller]
     pub fn tiny(&self) -> &'static str {
-        let tar = images::tiny();
+        let tar = images::tiny(&self.containerd.dir);
         self.ctr(&["images", "import", "--base-name", "docker.io/library/tiny", tar.to_str().unwrap()]);
         "docker.io/library/tiny:latest"
     }

@@ -90,7 +90,7 @@ fn leaves_nothing(world: &World) {
 
     let doomed = Containerd::start(world.version());
     let (dir, namespace) = (doomed.dir.clone(), doomed.new_namespace());
-    let tar = images::tiny();
+    let tar = images::tiny(&dir);
     doomed.ctr(&namespace, &["images", "import", "--base-name", "tiny", tar.to_str().unwrap()]);
     let fifos = dir.join("fifo");
     let run = ["run", "-d", "--fifo-dir", fifos.to_str().unwrap(), "tiny:latest", &id, "sleep", "1000000"];
