@@ -53,7 +53,7 @@ pub enum Kind {
     Cancelled,
     /// The reader of a bounded stream was overrun.
     Overrun,
-    /// Nothing to read now, and the reader does not want to wait.
+    /// Nothing to read now, and the reader does not want to wait; or too much is under way already.
     Again,
     /// The caller is about to die or has a signal to handle.
     Interrupted,

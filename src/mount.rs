@@ -26,6 +26,7 @@ use std::time::{Duration, SystemTime};
 
 mod change;
 mod command;
+mod hands;
 mod pending;
 mod reply;
 mod shared;

@@ -6,6 +6,7 @@
 //! has an inode of its own (`Table::find_free`), and an open that comes too late for that says ESTALE, upon which the
 //! kernel looks the name up again (open(2) in `fs/namei.c`, LOOKUP_REVAL).
 
+use super::hands::Hands;
 use super::reply::Refuse;
 use super::{Ask, Shared, caught};
 use crate::error::{Error, Kind, Result};
@@ -21,14 +22,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How many writes are carried out at once.
-const MOST: usize = 512;
-
 /// The inodes that are open for writing, and the writes that are being carried out.
 #[derive(Default)]
 pub struct Writes {
     inodes: Mutex<Inodes>,
-    running: Mutex<usize>,
+    hands: Hands,
 }
 
 #[derive(Default)]
@@ -108,10 +106,14 @@ impl Shared {
         lock(&self.writes.inodes).open.remove(&ask.ino);
         if let Slot::Sink(sink) = std::mem::replace(&mut *lock(&written.slot), Slot::Closed) {
             let shared = Arc::clone(self);
-            self.start(move || {
-                let result = caught(|| sink.finish());
-                shared.settle_outcome(&ask, &result);
-            });
+            match self.writes.hands.hire_to_end() {
+                Ok(hand) => hand.carry_out(move || shared.settle_outcome(&ask, &caught(|| sink.finish()))),
+                Err(error) => {
+                    self.settle_outcome(&ask, &Err(error));
+                    // What it had begun is put away, which may take a while.
+                    self.pool.run(move || drop(sink));
+                }
+            }
         }
     }
 
@@ -121,6 +123,14 @@ impl Shared {
         if bytes.is_empty() {
             return reply.written(0);
         }
+        // Before the handle is touched: a write that nobody can carry out leaves it as it was.
+        let hand = match self.writes.hands.hire() {
+            Ok(hand) => hand,
+            Err(error) => {
+                self.settle_outcome(&ask, &Err(error.clone()));
+                return reply.refuse(error.errno());
+            }
+        };
         let work = match self.admit(&ask, written, bytes) {
             Ok(work) => work,
             Err(error) => return reply.refuse(error.errno()),
@@ -129,9 +139,9 @@ impl Shared {
         let cancel = Cancel::default();
         let pending = Arc::new(Pending { reply: Mutex::new(Some(reply)), cancel: cancel.clone() });
         let behind = matches!(work, Work::Commands(_)) && in_background(&bytes);
-        let (shared, file, answer) = (Arc::clone(self), Arc::clone(file), Arc::clone(&pending));
+        let (shared, file, answer) = (Arc::clone(self), Arc::clone(file), Answer(Arc::clone(&pending)));
         let taken = bytes.len();
-        self.start(move || {
+        hand.carry_out(move || {
             let (result, slot) = wait::command(&cancel, || match work {
                 Work::Commands(control) => run(&*control, &bytes, uid).after(control),
                 Work::Stream(sink) => stream(sink, offset, &bytes),
@@ -152,7 +162,7 @@ impl Shared {
             }
             // What the writer changed is there at his next read.
             shared.settle.get().iter().for_each(|settle| settle());
-            answer.settle(result);
+            answer.0.settle(result);
         });
         match behind {
             // Whoever wrote it goes on; the command does, too.
@@ -200,28 +210,6 @@ impl Shared {
         self.journal.outcome(super::shared::parent(&path), result);
         if let Err(error) = result {
             self.journal.note(ask.caller.clone(), ask.name, path.trim_start_matches('/').to_owned(), error);
-        }
-    }
-
-    /// Runs `work` on a thread of its own. Where none is to be had, it is dropped, and with it the reply: EIO.
-    fn start(self: &Arc<Self>, work: impl FnOnce() + Send + 'static) {
-        let shared = Arc::clone(self);
-        {
-            let mut running = lock(&self.writes.running);
-            if *running >= MOST {
-                return;
-            }
-            *running += 1;
-        }
-        let run = move || {
-            let _ = caught(|| {
-                work();
-                Ok(())
-            });
-            *lock(&shared.writes.running) -= 1;
-        };
-        if std::thread::Builder::new().name("ctrfs-command".into()).spawn(run).is_err() {
-            *lock(&self.writes.running) -= 1;
         }
     }
 }
@@ -295,6 +283,15 @@ impl Pending {
             (Some(reply), Err(error)) => reply.refuse(error.errno()),
             (None, _) => {}
         }
+    }
+}
+
+/// Whoever carries out a write owes its writer an answer, also if it fails on the way.
+struct Answer(Arc<Pending>);
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.0.settle(Err(Error::new(Kind::Io, "ctrfs has a bug here: its standard error says where")));
     }
 }
 

@@ -54,9 +54,9 @@ impl Pool {
             // it, and dropping it answers its caller.
             let mut state = self.0.lock();
             state.threads -= 1;
-            if state.threads == 0 {
-                state.queue.clear();
-            }
+            let nobodys = if state.threads == 0 { std::mem::take(&mut state.queue) } else { VecDeque::new() };
+            drop(state);
+            drop(nobodys);
         }
     }
 

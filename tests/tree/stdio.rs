@@ -194,5 +194,49 @@ fn survives_containerd(world: &World) {
     written("before\nmeanwhile\nafter\n");
 }
 
+/// Where as many writes are being carried out as there may be, one more is refused with EAGAIN and a sentence; nothing of
+/// it stays stuck, and the same open file can be written to when others have ended.
+fn too_many_writers(world: &World) {
+    let dir = run(world, "", "while ! test -e /go; do sleep 0.1; done; cat | wc -c");
+    let open =
+        |path: &str| std::fs::OpenOptions::new().write(true).open(world.mount().at_path(&world.path(path))).unwrap();
+    let stdin = format!("{dir}/stdin");
+    // The first fills the pipe, so that the others find no room.
+    let mut writers: Vec<_> = (0..512)
+        .map(|n| {
+            let (mut file, bytes) = (open(&stdin), vec![b'x'; if n == 0 { 1 << 20 } else { 1 }]);
+            let writer = std::thread::Builder::new().stack_size(64 << 10).spawn(move || file.write_all(&bytes));
+            if n == 0 {
+                std::thread::sleep(Duration::from_millis(500));
+            }
+            writer.unwrap()
+        })
+        .collect();
+    let waiting = || {
+        let metrics = world.mount().read(".ctrfs/metrics");
+        let parked = metrics.lines().find_map(|line| line.strip_prefix("ctrfs_parked "));
+        parked.expect("a gauge of those who wait").parse::<u32>().unwrap()
+    };
+    eventually("all of them wait", Duration::from_secs(20), || waiting() >= 512);
+    let (mut late, mut control) = (open(&stdin), open(&format!("{dir}/ctl")));
+    for (file, bytes, beside) in [(&mut late, "late", &dir), (&mut control, "kill 9", &dir)] {
+        let began = std::time::Instant::now();
+        let refused = file.write(bytes.as_bytes()).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EAGAIN), "{refused}");
+        assert!(began.elapsed() < Duration::from_secs(5));
+        let said = world.read(&format!("{beside}/error"));
+        assert!(said.contains("512 writes") && said.contains("temporarily unavailable"), "{said}");
+    }
+    let id = dir.split('/').nth(1).unwrap();
+    world.ctr(&["tasks", "exec", "--exec-id", "go", id, "touch", "/go"]);
+    writers.drain(..).for_each(|writer| writer.join().unwrap().unwrap());
+    late.write_all(b"late").unwrap();
+    drop(late);
+    assert_eq!(world.sh(&format!("cat {dir}/stdout.follow"), 20).ok().trim(), ((1 << 20) + 511 + 4).to_string());
+    control.write_all(b"delete").unwrap();
+    eventually("nothing waits any more", Duration::from_secs(5), || waiting() == 0);
+}
+
+crate::each_version!(too_many_writers);
 crate::each_version!(two_outputs, follow, feed, pipeline, terminal, run_rm, exec, started_by_others);
 crate::each_version_alone!(survives_ctrfs, survives_containerd);
