@@ -117,6 +117,7 @@ fn serve(
         modes: Default::default(),
         writes: Default::default(),
         settle: Default::default(),
+        moved: Default::default(),
     });
     gauge(&daemon, &shared);
     wake(&shared, &roots, &engine);

@@ -76,9 +76,17 @@ macro_rules! changes {
         ) {
             let (ask, name) = self.named(r, "rename", parent, entry);
             let new_name = new_entry.as_bytes().to_vec();
-            let plain = parent == new_parent && !flags.contains(fuser::RenameFlags::RENAME_EXCHANGE);
+            let plain = parent == new_parent && flags.difference(fuser::RenameFlags::RENAME_NOREPLACE).is_empty();
+            let told = new_name.clone();
             let work = move |fs: &Shared| fs.rename(parent.0, &name, plain.then_some(&new_name));
-            self.serve(ask, reply, work, |_, reply: ReplyEmpty, ()| reply.ok());
+            self.serve(ask, reply, work, move |fs, reply: ReplyEmpty, ()| {
+                // The kernel now takes the old directory for the new one; its number is another one's. It is told
+                // before it is answered: the notice waits for the lock that the rename holds, and is the next to get it.
+                if let Some(moved) = fs.moved.get() {
+                    moved(parent.0, told);
+                }
+                reply.ok();
+            });
         }
 
         fn link(&self, r: &Request, _: INodeNo, parent: INodeNo, entry: &OsStr, reply: ReplyEntry) {
@@ -231,7 +239,12 @@ impl Shared {
     /// `mv` within a directory; `None` for any other.
     pub(super) fn rename(&self, parent: u64, name: &[u8], new_name: Option<&Vec<u8>>) -> Result<()> {
         let node = self.deletable(parent, name)?;
-        let Some(new_name) = new_name else { return fail!(Policy, "renamed is within one directory only") };
+        let Some(new_name) = new_name else {
+            return fail!(
+                Policy,
+                "a rename by name stays in its directory; where its `ctl` has `rename`, that goes further"
+            );
+        };
         if self.table.find(parent, new_name)?.is_some() {
             return fail!(Exists, "{}: is there already", String::from_utf8_lossy(new_name));
         }

@@ -40,6 +40,53 @@ fn by_name(world: &World) {
     assert!(!world.ctr(&["images", "ls", "-q"]).contains("h/a:1"));
 }
 
+/// Under `-o allow_delete`, `mv` renames an image within its directory: at once the old name is gone and the new one shows
+/// the image. A name that is taken stays, and nothing leaves its directory.
+fn moved(world: &World) {
+    let digest = stored(world, "h/a:1");
+    world.order("", "images tag h/a:1 h/taken:1 h/long/er:1 top:1");
+    world.order("", "images label h/a:1 colour=blue");
+    let closed = world.sh("mv images/h/a:1 images/h/b:1", 10);
+    assert!(closed.code != Some(0) && closed.err.contains("not permitted"), "{closed:?}");
+    let mount = crate::common::Mount::new(&world.containerd, &["-o", "allow_delete"]);
+    let images = |script: &str| mount.sh(&format!("cd $M/{} && {script}", world.path("images")), 30);
+    eventually("it is here", Duration::from_secs(3), || images("ls h/a:1/digest top:1/digest").code == Some(0));
+    // The kernel knows the old directory and what is in it, and the new name as none.
+    images("cat h/a:1/digest; ls -lR h/a:1 >/dev/null; ls h/b:1");
+    let moved = images("mv h/a:1 h/b:1 && cat h/b:1/name h/b:1/digest h/b:1/labels && ls h");
+    assert_eq!(moved.out, format!("h/b:1\n{digest}\ncolour=blue\nb:1\nlong\ntaken:1\n"), "{moved:?}");
+    assert!(images("cat h/a:1/name || ls -d h/a:1").code != Some(0));
+    let names = || world.ctr(&["images", "ls", "-q"]);
+    assert!(names().contains("h/b:1\n") && !names().contains("h/a:1\n"), "{}", names());
+    // There and back again, as fast as it goes: what is shown is never the one before.
+    let script = "cd h; for n in 1 2 3 4 5 6 7 8 9; do mv b:1 c:1 && cat c:1/name && ! test -e b:1 && \
+        mv c:1 b:1 && cat b:1/name && ! test -e c:1 || exit 1; done";
+    let many = images(script).ok();
+    assert_eq!(many, "h/c:1\nh/b:1\n".repeat(9));
+    images("mv top:1 'the top' && mv 'h%2Fb%3A1' x");
+    assert!(names().contains("the top\n") && names().contains("h/b:1\n"), "a link to an image is not it: {}", names());
+    for (script, why) in [
+        ("mv -T h/b:1 h/taken:1", "File exists"),
+        ("mv h/b:1 h/long", "not permitted"),
+        ("mv h/b:1 b:1", "not permitted"),
+        ("mv h/b:1 ../x", "not permitted"),
+        ("mv h/long h/longer", "not permitted"),
+        ("mv h/b:1/labels h/b:1/l", "not permitted"),
+        ("mv h/b:1 h/%41", "cannot move"),
+        ("mv h/b:1 h/x%2Fy", "cannot move"),
+        ("mv ../leases ../l", "not permitted"),
+    ] {
+        let before = names();
+        let refused = images(script);
+        assert!(refused.code != Some(0) && refused.err.contains(why), "{script}: {refused:?}");
+        assert_eq!(names(), before, "{script}");
+    }
+    let log = mount.read(".ctrfs/error_log");
+    for why in ["not how the last part", "stays in its directory", "is there already", "a part of some"] {
+        assert!(log.contains(why), "{why}: {log}");
+    }
+}
+
 /// Labels are set and taken away.
 fn label(world: &World) {
     stored(world, "h/a:1");
@@ -82,4 +129,4 @@ fn unpack(world: &World) {
     assert_eq!(world.containerd.rpc().leases(&world.namespace).len(), 0);
 }
 
-crate::each_version!(tag, by_name, label, delete, unpack);
+crate::each_version!(tag, by_name, moved, label, delete, unpack);

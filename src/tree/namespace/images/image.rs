@@ -3,10 +3,11 @@
 use super::oci;
 use crate::containerd::{ImageRecord, ManifestKind, ManifestRef, Resolved};
 use crate::error::{Error, Kind, Result};
+use crate::fail;
 use crate::node::row::{bytes, ctl, dir, each, link as link_row, live, outcome, text, via, when};
 use crate::node::verb::{Verbs, verb};
 use crate::node::{Dir, Each, Lifetime, Member, Object, One, Row, TOLD, Target};
-use crate::tree::name;
+use crate::tree::name::{self, Decoded};
 use crate::tree::namespace::{Ns, blobs, containers, links, manifest, verbs};
 use crate::tree::text::{self as write, Text, line, usable};
 use serde_json::json;
@@ -169,6 +170,12 @@ impl Image {
         Ok(resolved)
     }
 
+    /// Gives it another name; one that is taken stays.
+    pub(super) fn rename_to(&self, reference: &str) -> Result<()> {
+        self.record()?;
+        crate::run::image::rename(&self.ns.namespace, &self.name, reference, false)
+    }
+
     /// A file of the manifest for the host's platform, if it is there.
     fn host(&self, file: &str) -> Result<Option<Target>> {
         let Some(resolved) = self.resolved()? else { return Ok(None) };
@@ -202,6 +209,12 @@ impl Object for Image {
     fn delete(&self) -> Result<()> {
         self.record()?;
         self.ns.namespace.delete_image(&self.name, false)
+    }
+    fn rename(&self, component: &str) -> Result<()> {
+        match name::unalias(component) {
+            Some(Decoded::Name(reference)) => self.rename_to(&reference),
+            _ => fail!(Invalid, "{component}: not how a reference is spelled as one name"),
+        }
     }
     fn group(&self) -> Option<u64> {
         Some(crate::tree::tag::images(self.ns.name()))

@@ -9,6 +9,7 @@ pub mod oci;
 use super::{Ns, links};
 use crate::containerd::{ImageRecord, Map};
 use crate::error::{Error, Kind, Result};
+use crate::fail;
 use crate::node::row::{each, link as link_row, merge, unlisted};
 use crate::node::{Dir, Each, Lifetime, Member, Object, One, Row, Target};
 use crate::tree::name::{self, Decoded};
@@ -124,7 +125,12 @@ impl Object for Reference {
         self.image()?.delete()
     }
     fn rename(&self, component: &str) -> Result<()> {
-        self.image()?.rename(component)
+        let image = self.image()?;
+        let directory = image.name.rsplit_once('/').map_or(String::new(), |(directory, _)| format!("{directory}/"));
+        match name::decode(component) {
+            Some(Decoded::Name(part)) if !part.contains('/') => image.rename_to(&format!("{directory}{part}")),
+            _ => fail!(Invalid, "{component}: not how the last part of a reference is spelled here"),
+        }
     }
     fn group(&self) -> Option<u64> {
         // Whether it is an image, too, changes: it stays one of them.
