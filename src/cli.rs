@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::fail;
 use clap::Parser;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -52,12 +53,12 @@ pub struct Arguments {
     pub options: Vec<String>,
 
     /// Where indexes of layers are kept [default: $XDG_CACHE_HOME/ctrfs, for root /var/cache/ctrfs]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = whole_path())]
     pub cache_dir: Option<PathBuf>,
 
     /// Where the input and output of processes are that were started here [default: $XDG_STATE_HOME/ctrfs, for root
     /// /var/lib/ctrfs]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = whole_path())]
     pub state_dir: Option<PathBuf>,
 
     /// How much content to keep in memory, in bytes or with K, M, G
@@ -189,11 +190,15 @@ fn directory(given: Option<&PathBuf>, variable: &str, below_home: &str, roots: &
         base.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(below_home))).map(|base| base.join("ctrfs"))
     };
     match given {
-        // What containerd is told has to be a whole path.
-        Some(given) => std::path::absolute(given).unwrap_or_else(|_| given.clone()),
+        Some(given) => given.clone(),
         None if root => PathBuf::from(roots),
         None => own().unwrap_or_else(|| PathBuf::from(roots)),
     }
+}
+
+/// A path made whole where it is read: a daemon stands elsewhere, and so does containerd, which is told some.
+fn whole_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(std::path::absolute)
 }
 
 const SYSTEM_SOCKET: &str = "/run/containerd/containerd.sock";

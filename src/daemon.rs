@@ -31,7 +31,8 @@ const LEASE: Duration = Duration::from_secs(24 * 3600);
 /// Threads that may wait for containerd at once. Each is bounded by the timeout of its request.
 const POOL: usize = 32;
 
-/// Threads that read requests from the kernel. They never wait, so two keep two processors busy.
+/// Threads that read requests from the kernel. They never wait for anything but a push, and for that one at a time, so
+/// there are two at least.
 const READERS: usize = 2;
 
 /// Does what the command line says, until the mount ends.
@@ -116,6 +117,7 @@ fn serve(
         policy: policy(arguments, options, daemon.started),
         modes: Default::default(),
         writes: Default::default(),
+        push: Default::default(),
         settle: Default::default(),
         moved: Default::default(),
     });
@@ -246,6 +248,7 @@ fn start(
     let session = Session::from_fd(Mounted(Arc::clone(shared)), device, acl, config)?;
     attached.read_ahead();
     let session = session.spawn()?;
+    shared.push.enable(session.notifier());
     invalidate::spawn(client, shared, session.notifier(), notices, tree::tag::of)?;
     let waiters = shared.parked.clone();
     client.events(None).on_append(Box::new(move || waiters.wake()));

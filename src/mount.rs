@@ -28,6 +28,7 @@ mod change;
 mod command;
 mod hands;
 mod pending;
+mod push;
 mod reply;
 mod shared;
 pub mod through;
@@ -70,6 +71,7 @@ pub struct Shared {
     pub counters: Arc<Counters>,
     pub policy: Policy,
     pub modes: through::Modes,
+    pub push: push::Push,
     pub writes: command::Writes,
     /// Waits until the kernel was told what changed so far; set when there is somebody who tells it.
     pub settle: std::sync::OnceLock<Box<dyn Fn() + Send + Sync>>,

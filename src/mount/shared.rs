@@ -78,7 +78,12 @@ impl Shared {
         }
         let cached = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
         let flags = match &opened {
-            Opened::Content(_) => cached,
+            Opened::Content(content) => {
+                if self.push.takes(content.size()) && self.table.begins(ino) {
+                    self.push.give(ino, &**content);
+                }
+                cached
+            }
             Opened::Text { bytes, live } => {
                 if *live {
                     self.table.rendered(ino, bytes.len() as u64);

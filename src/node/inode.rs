@@ -50,6 +50,8 @@ struct Known {
     node: Node,
     parent: u64,
     lookups: u32,
+    /// It was opened since the kernel knows it.
+    begun: bool,
 }
 
 /// An entry as a lookup finds it: not yet counted as known.
@@ -190,7 +192,7 @@ impl Table {
         if let Some(path) = borrowed {
             inner.borrowed.insert(ino, path.to_owned());
         }
-        inner.known.insert(ino, Known { node: node.clone(), parent, lookups: 1 });
+        inner.known.insert(ino, Known { node: node.clone(), parent, lookups: 1, begun: false });
     }
 
     /// Takes back `lookups` lookups of a number; true if the kernel knows it no more.
@@ -232,6 +234,11 @@ impl Table {
     /// Whether the kernel knows nothing, which is never: the root stays.
     pub fn is_empty(&self) -> bool {
         false
+    }
+
+    /// Whether a file is opened for the first time since the kernel knows it. It is no longer, then.
+    pub fn begins(&self, ino: u64) -> bool {
+        self.lock().known.get_mut(&ino).is_some_and(|known| !std::mem::replace(&mut known.begun, true))
     }
 
     /// Remembers the length of a live text that was just rendered.

@@ -52,10 +52,12 @@ fn refused(done: &Shell, point: &Path, words: &[&str]) {
 /// Without `-f` it goes to the background after the mount answers: `ctrfs /mnt && ls /mnt` works; `umount` ends it.
 fn background(world: &World) {
     let dir = Dir::new();
-    let (point, cache) = (dir.make("m"), dir.path("cache"));
-    let cache = cache.to_str().unwrap();
-    let done = ctrfs(&["-a", &world.containerd.address(), "--cache-dir", cache], &point);
+    let point = dir.make("m");
+    // Relative paths are those of whoever starts it, wherever the daemon stands.
+    let relative = ["-a", &world.containerd.address(), "--cache-dir", "cache", "--state-dir", "state", "m"];
+    let done = run(mount::ctrfs().current_dir(dir.0.path()).args(relative), 15);
     assert_eq!(done.code, Some(0), "{done:#?}");
+    assert!(dir.path("cache").is_dir() && dir.path("state").is_dir());
     assert!(fs::read_dir(point.join("namespaces")).unwrap().count() > 0);
     let status: serde_json::Value =
         serde_json::from_slice(&fs::read(point.join(".ctrfs/status.json")).unwrap()).unwrap();
