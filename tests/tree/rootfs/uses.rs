@@ -49,6 +49,40 @@ fn symlinks_inside(world: &World) {
     assert_eq!(verbatim.to_str(), Some("/etc/passwd"), "without the option");
 }
 
+/// The first open of a small file brings its bytes: the kernel asks for none. However many open at once, all see what is
+/// in it, and nobody hangs.
+fn small_files_come_with_their_open(world: &World) {
+    let content = |n: usize| format!("{n:05}\n").repeat(900);
+    let names: Vec<String> = (0..64).map(|n| format!("srv/{n}")).collect();
+    let files: Vec<_> = names.iter().enumerate().map(|(n, name)| f(name, &content(n))).collect();
+    let layer = unique_layer(world, &[&[d("srv/")][..], &files, &[f("srv/large", &"x".repeat(300_000))]].concat());
+    let mut layout = Layout::new();
+    let manifest = layout.image(&images::host(), &[layer]);
+    layout.store(&world.containerd, &world.namespace, "small", &manifest);
+    let mount = Mount::new(&world.containerd, &[]);
+    let root = mount.at_path(&world.path(&format!("manifests/{}/rootfs", oci::hex_of(&manifest))));
+    let reads = || -> u64 {
+        let metrics = mount.read(".ctrfs/metrics");
+        let line = metrics.lines().find(|line| line.starts_with("ctrfs_requests_total{operation=\"read\"")).unwrap();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let read = |n: usize| assert_eq!(std::fs::read_to_string(root.join(&names[n])).unwrap(), content(n), "{n}");
+    assert_eq!(std::fs::read_dir(root.join("srv")).unwrap().count(), 65);
+    // Reading the metrics asks once or twice itself.
+    let own = (reads(), reads());
+    let before = reads() + own.1 - own.0;
+    (0..32).for_each(read);
+    (0..32).for_each(read);
+    assert_eq!(reads(), before);
+    assert_eq!(std::fs::read(root.join("srv/large")).unwrap().len(), 300_000);
+    assert!(reads() > before + own.1 - own.0, "a large file is asked for");
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| (32..64).for_each(read));
+        }
+    });
+}
+
 /// The root directory answers by name which layer it came from: the topmost. Nothing is built to say so.
 fn attributes_of_the_root(world: &World) {
     let (manifest, digests) = rich(world);
@@ -189,6 +223,12 @@ fn lazy_pulling(world: &World) {
     }
 }
 
-crate::each_version!(symlinks_inside, attributes_of_the_root, lower_layer, lazy_pulling);
+crate::each_version!(
+    symlinks_inside,
+    small_files_come_with_their_open,
+    attributes_of_the_root,
+    lower_layer,
+    lazy_pulling
+);
 
 crate::each_version_of!(crate::common::World::apart; apart);
