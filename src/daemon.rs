@@ -105,7 +105,7 @@ fn serve(
     let roots = roots(arguments, options, &client);
     let store = crate::run::store::Store::new(arguments.state());
     let engine = Arc::new(crate::run::Engine::new(store, Box::new(tree::rootfs::read_file)));
-    let table = table(arguments, &client, &daemon, &roots, &engine)?;
+    let table = table(arguments, &client, &daemon, &roots, &engine)?.with_renames(options.allow_delete);
     let shared = Arc::new(Shared {
         table,
         listings: Default::default(),
@@ -119,7 +119,6 @@ fn serve(
         writes: Default::default(),
         push: Default::default(),
         settle: Default::default(),
-        moved: Default::default(),
     });
     gauge(&daemon, &shared);
     wake(&shared, &roots, &engine);

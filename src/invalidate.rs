@@ -10,25 +10,12 @@ use fuser::{INodeNo, Notifier};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long a writer waits for the kernel to know what he changed.
 const SETTLED: Duration = Duration::from_millis(200);
-
-/// What the thread is sent.
-enum Message {
-    Changed(Change),
-    /// The kernel gave a file this name by itself, and what it knows of the name is what the file had before.
-    Moved(Notice),
-}
-
-impl From<Change> for Message {
-    fn from(change: Change) -> Message {
-        Message::Changed(change)
-    }
-}
 
 /// What the thread works with.
 struct Teller {
@@ -49,8 +36,7 @@ pub fn spawn(
     device: File,
     tags: fn(&Change) -> Vec<u64>,
 ) -> std::io::Result<()> {
-    let (sender, messages) = channel();
-    let missed = client.changes(sender.clone());
+    let (changes, missed) = client.changes();
     let told = Arc::new((Mutex::new(missed), Condvar::new()));
     let (client, watched) = (client.clone(), Arc::clone(&told));
     // Set once, here.
@@ -59,10 +45,8 @@ pub fn spawn(
         let count = count.lock().unwrap_or_else(PoisonError::into_inner);
         drop(changed.wait_timeout_while(count, SETTLED, |count| *count < sent));
     }));
-    let moved = move |parent, name| drop(sender.send(Message::Moved(Notice::Entry(parent, name))));
-    let _ = shared.moved.set(Box::new(moved));
     let teller = Teller { shared: Arc::clone(shared), notifier, device, tags, told };
-    std::thread::Builder::new().name("ctrfs-notify".into()).spawn(move || teller.run(&messages))?;
+    std::thread::Builder::new().name("ctrfs-notify".into()).spawn(move || teller.run(&changes))?;
     Ok(())
 }
 
@@ -73,12 +57,12 @@ const AGAIN: Duration = Duration::from_millis(500);
 const MANY: usize = 1024;
 
 impl Teller {
-    fn run(&self, messages: &Receiver<Message>) {
+    fn run(&self, changes: &Receiver<Change>) {
         let mut again = Vec::new();
         loop {
             let first = match again.is_empty() {
-                true => messages.recv().ok(),
-                false => match messages.recv_timeout(AGAIN) {
+                true => changes.recv().ok(),
+                false => match changes.recv_timeout(AGAIN) {
                     Err(RecvTimeoutError::Timeout) => {
                         self.tell(&std::mem::take(&mut again));
                         continue;
@@ -88,13 +72,7 @@ impl Teller {
             };
             let Some(first) = first else { return };
             // A burst is told once: a run of a container is eight events about three objects.
-            let mut burst = Vec::new();
-            for message in std::iter::once(first).chain(messages.try_iter()) {
-                match message {
-                    Message::Changed(change) => burst.push(change),
-                    Message::Moved(notice) => self.send(notice),
-                }
-            }
+            let burst: Vec<Change> = std::iter::once(first).chain(changes.try_iter()).collect();
             self.tell(&burst);
             // Of these it may have been answered that it will be told.
             let told = |change: &&Change| matches!(change, Change::Image { .. } | Change::Presence { .. });
@@ -115,18 +93,16 @@ impl Teller {
                 concerned.into_iter().flat_map(|tag| table.notices(tag)).collect()
             }
         };
-        notices.into_iter().for_each(|notice| self.send(notice));
-    }
-
-    fn send(&self, notice: Notice) {
-        // The kernel answers ENOENT for what it has already dropped: nothing to do.
-        let _ = match notice {
-            Notice::Inode(ino) => {
-                self.shared.listings.noticed(ino);
-                self.notifier.inval_inode(INodeNo(ino), 0, 0)
-            }
-            Notice::Entry(parent, name) => expire(&self.device, parent, &name),
-        };
+        for notice in notices {
+            // The kernel answers ENOENT for what it has already dropped: nothing to do.
+            let _ = match notice {
+                Notice::Inode(ino) => {
+                    self.shared.listings.noticed(ino);
+                    self.notifier.inval_inode(INodeNo(ino), 0, 0)
+                }
+                Notice::Entry(parent, name) => expire(&self.device, parent, &name),
+            };
+        }
     }
 }
 

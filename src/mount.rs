@@ -54,9 +54,6 @@ pub struct Policy {
     pub timeout: Duration,
 }
 
-/// Takes a directory and a name in it.
-pub type Moved = Box<dyn Fn(u64, Vec<u8>) + Send + Sync>;
-
 /// The mounted file system.
 pub struct Mounted(pub Arc<Shared>);
 
@@ -75,8 +72,6 @@ pub struct Shared {
     pub writes: command::Writes,
     /// Waits until the kernel was told what changed so far; set when there is somebody who tells it.
     pub settle: std::sync::OnceLock<Box<dyn Fn() + Send + Sync>>,
-    /// Has the kernel look a name up again that it gave to another file by itself, once its rename is answered.
-    pub moved: std::sync::OnceLock<Moved>,
 }
 
 /// As long as anybody asks.

@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
@@ -33,14 +34,11 @@ const TICK: Duration = Duration::from_secs(1);
 const ALL_BYTES: u64 = 4 << 20;
 const EACH_BYTES: u64 = 1 << 20;
 
-/// Takes a change; false once nobody wants it any more.
-type Listener = Box<dyn Fn(Change) -> bool + Send>;
-
 /// The logs, and those who want to know of changes.
 pub(super) struct Hub {
     all: Arc<EventLog>,
     each: Mutex<HashMap<Arc<str>, Arc<EventLog>>>,
-    listeners: Mutex<Vec<Listener>>,
+    listeners: Mutex<Vec<Sender<Change>>>,
     /// The number of the newest line.
     sequence: AtomicU64,
     sent: AtomicU64,
@@ -61,10 +59,11 @@ impl Default for Hub {
 }
 
 impl Hub {
-    pub fn changes(&self, listener: Listener) -> u64 {
+    pub fn changes(&self) -> (Receiver<Change>, u64) {
+        let (sender, receiver) = channel();
         let mut listeners = lock(&self.listeners);
-        listeners.push(listener);
-        self.sent.load(Ordering::Relaxed)
+        listeners.push(sender);
+        (receiver, self.sent.load(Ordering::Relaxed))
     }
 
     /// How many changes were ever sent.
@@ -76,7 +75,7 @@ impl Hub {
         let mut listeners = lock(&self.listeners);
         // Under the lock, so that who begins to listen knows how many he missed.
         self.sent.fetch_add(1, Ordering::Relaxed);
-        listeners.retain(|listener| listener(change.clone()));
+        listeners.retain(|l| l.send(change.clone()).is_ok());
     }
 
     pub fn log(&self, namespace: Option<&str>) -> Arc<EventLog> {

@@ -67,7 +67,7 @@ use mirror::{Keyed, Link, SECOND, Source};
 use rpc::{Call, Rpc, lock, unary};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -254,10 +254,10 @@ impl Client {
         Ok(all.get_key_value(name).map(|(name, _)| Namespace::new(self.clone(), name.clone(), self.inner.mirror(name))))
     }
 
-    /// Sends changes from now on, in order, each after the mirror knows it; how many were sent before. What they are sent
-    /// into is unbounded: drain it.
-    pub fn changes<M: From<Change> + Send + 'static>(&self, to: Sender<M>) -> u64 {
-        self.inner.events.changes(Box::new(move |change| to.send(change.into()).is_ok()))
+    /// Changes from now on, in order, each sent after the mirror knows it, and how many were sent before. Unbounded:
+    /// drain it.
+    pub fn changes(&self) -> (Receiver<Change>, u64) {
+        self.inner.events.changes()
     }
 
     /// How many changes were ever sent.

@@ -77,16 +77,8 @@ macro_rules! changes {
             let (ask, name) = self.named(r, "rename", parent, entry);
             let new_name = new_entry.as_bytes().to_vec();
             let plain = parent == new_parent && flags.difference(fuser::RenameFlags::RENAME_NOREPLACE).is_empty();
-            let told = new_name.clone();
             let work = move |fs: &Shared| fs.rename(parent.0, &name, plain.then_some(&new_name));
-            self.serve(ask, reply, work, move |fs, reply: ReplyEmpty, ()| {
-                // The kernel now takes the old directory for the new one; its number is another one's. It is told
-                // before it is answered: the notice waits for the lock that the rename holds, and is the next to get it.
-                if let Some(moved) = fs.moved.get() {
-                    moved(parent.0, told);
-                }
-                reply.ok();
-            });
+            self.serve(ask, reply, work, |_, reply: ReplyEmpty, ()| reply.ok());
         }
 
         fn link(&self, r: &Request, _: INodeNo, parent: INodeNo, entry: &OsStr, reply: ReplyEntry) {

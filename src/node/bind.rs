@@ -360,6 +360,10 @@ impl<T: Object> Place for Bound<T> {
         }
     }
 
+    fn is_renamed(&self, seat: Seat) -> bool {
+        seat == Seat::Itself && matches!(self.shape, Shape::Object) && self.object.is_renamed()
+    }
+
     fn rename(&self, seat: Seat, name: &[u8]) -> Result<()> {
         match (seat, self.shape, std::str::from_utf8(name)) {
             (Seat::Itself, Shape::Object, Ok(name)) => self.object.rename(name),

@@ -31,6 +31,8 @@ pub struct Table {
     tree: Node,
     /// The encoded path, from the root of the tree, of the directory that is mounted.
     base: String,
+    /// Whether `mv` may be done to what can be renamed.
+    renames: bool,
     inner: Mutex<Inner>,
 }
 
@@ -70,6 +72,7 @@ impl Table {
         let mut table = Table {
             tree: tree.clone(),
             base: String::new(),
+            renames: false,
             inner: Mutex::new(Inner {
                 known: HashMap::new(),
                 tagged: HashMap::new(),
@@ -85,6 +88,12 @@ impl Table {
         table.base = base;
         table.remember(ROOT, &Found { ino: ROOT, attr: node.attr()?, node, borrowed: None });
         Ok(table)
+    }
+
+    /// The same, where `mv` is allowed. After it the kernel takes the old directory for the new one, whose number is
+    /// another, as long as it believes in the old name: it never does.
+    pub fn with_renames(self, renames: bool) -> Table {
+        Table { renames, ..self }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -141,6 +150,9 @@ impl Table {
             None => (node, attr, None),
         };
         tell_by_target(&node, &mut attr)?;
+        if self.renames && node.place.is_renamed(node.seat) {
+            attr.name_life = Lifetime::Never;
+        }
         let ino = self.number(parent, name, &attr);
         self.complete(parent, ino, &node, &mut attr)?;
         Ok(Some(Found { node, ino, attr, borrowed }))

@@ -156,6 +156,10 @@ pub trait Object: Clone + Send + Sync + 'static {
             self.component()
         )
     }
+    /// Whether it is one that can be renamed.
+    fn is_renamed(&self) -> bool {
+        false
+    }
     /// Gives it the name that is encoded as `component`, within its directory, as `mv` under `-o allow_delete` asks.
     fn rename(&self, _component: &str) -> Result<()> {
         crate::fail!(Policy, "{}: is not renamed by name", self.component())
@@ -241,6 +245,10 @@ pub trait Place: Send + Sync {
     /// Deletes the object that this is, as `rmdir` or `rm` asks.
     fn delete(&self, seat: Seat) -> Result<()> {
         crate::fail!(Policy, "{}: {NOT_BY_NAME}", String::from_utf8_lossy(&self.name(seat)))
+    }
+    /// Whether this is an object that can be given another name.
+    fn is_renamed(&self, _seat: Seat) -> bool {
+        false
     }
     /// Gives the object that this is another name in its directory.
     fn rename(&self, seat: Seat, _name: &[u8]) -> Result<()> {

@@ -210,6 +210,9 @@ impl Object for Image {
         self.record()?;
         self.ns.namespace.delete_image(&self.name, false)
     }
+    fn is_renamed(&self) -> bool {
+        true
+    }
     fn rename(&self, component: &str) -> Result<()> {
         match name::unalias(component) {
             Some(Decoded::Name(reference)) => self.rename_to(&reference),

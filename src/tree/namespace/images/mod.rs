@@ -124,6 +124,9 @@ impl Object for Reference {
     fn delete(&self) -> Result<()> {
         self.image()?.delete()
     }
+    fn is_renamed(&self) -> bool {
+        self.prefix.is_some()
+    }
     fn rename(&self, component: &str) -> Result<()> {
         let image = self.image()?;
         let directory = image.name.rsplit_once('/').map_or(String::new(), |(directory, _)| format!("{directory}/"));
