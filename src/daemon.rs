@@ -116,6 +116,7 @@ fn serve(
         counters: Arc::clone(&daemon.counters),
         policy: policy(arguments, options, daemon.started),
         modes: Default::default(),
+        polled: Default::default(),
         writes: Default::default(),
         push: Default::default(),
         settle: Default::default(),

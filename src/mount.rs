@@ -20,8 +20,8 @@ use fuser::{
 };
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 mod change;
@@ -32,9 +32,9 @@ mod push;
 mod reply;
 mod shared;
 pub mod through;
-mod waiters;
+pub mod waiters;
 use reply::Refuse;
-use waiters::{Poller, Reader};
+use waiters::Reader;
 
 /// How the mount was asked to be.
 #[derive(Debug, Clone)]
@@ -69,6 +69,8 @@ pub struct Shared {
     pub policy: Policy,
     pub modes: through::Modes,
     pub push: push::Push,
+    /// The open files that programs poll.
+    pub polled: waiters::Polled,
     pub writes: command::Writes,
     /// Waits until the kernel was told what changed so far; set when there is somebody who tells it.
     pub settle: std::sync::OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -240,6 +242,11 @@ impl Filesystem for Mounted {
                 let work = move |_: &Shared| content.read(offset, size).map(std::borrow::Cow::into_owned);
                 self.serve(ask, reply, work, |_, reply: ReplyData, bytes| reply.data(&bytes));
             }
+            Handle::File(Opened::State(state)) => {
+                let state = Arc::clone(state);
+                let work = move |_: &Shared| state.read(offset, size);
+                self.serve(ask, reply, work, |_, reply: ReplyData, bytes| reply.data(&bytes));
+            }
             Handle::File(Opened::Log(stream)) => {
                 let stream = Arc::clone(stream);
                 let work = move |_: &Shared| stream.read(offset, size);
@@ -387,19 +394,7 @@ impl Filesystem for Mounted {
         reply: ReplyPoll,
     ) {
         self.0.counters.count(Op::poll);
-        let always = PollEvents::POLLIN | PollEvents::POLLRDNORM;
-        let Ok(file) = self.0.handle(number) else { return reply.poll(always) };
-        let ready = match &*file {
-            Handle::File(Opened::Follow(follower)) => follower.lock().unwrap_or_else(PoisonError::into_inner).ready(),
-            _ => true,
-        };
-        if ready {
-            return reply.poll(always);
-        }
-        reply.poll(PollEvents::empty());
-        if flags.contains(PollFlags::FUSE_POLL_SCHEDULE_NOTIFY) {
-            self.0.parked.park(request.pid(), Box::new(Poller { notifier: Some(notifier), file }));
-        }
+        self.0.poll(request.pid(), number, notifier, flags, reply);
     }
 
     change::changes!();

@@ -90,7 +90,7 @@ impl Shared {
                 }
                 direct
             }
-            Opened::Changing(_) | Opened::Log(_) | Opened::Follow(_) | Opened::Outcome => direct,
+            Opened::State(_) | Opened::Changing(_) | Opened::Log(_) | Opened::Follow(_) | Opened::Outcome => direct,
         };
         Ok((Handle::File(opened), flags))
     }

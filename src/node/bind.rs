@@ -184,7 +184,7 @@ impl<T: Object> Bound<T> {
         let modified = self.object.modified()?;
         let text = |size: usize| Attr::new(FileType::Regular, 0o444, size as u64, modified);
         let mut attr = match row.what {
-            What::Text(f) => match f(&self.object)? {
+            What::Text(f) | What::State(f) => match f(&self.object)? {
                 Some(bytes) => text(bytes.len()),
                 None => return self.absent(row),
             },
@@ -315,6 +315,7 @@ impl<T: Object> Place for Bound<T> {
         let Some(row) = self.row(seat)? else { return fail!(IsDirectory, "{}: a directory", self.object.component()) };
         let opened = match row.what {
             What::Text(f) => f(&self.object)?.map(Opened::text),
+            What::State(f) => state::State::open(&self.object, f)?,
             What::Live(f) | What::LiveIf(f) => f(&self.object)?.map(Opened::live),
             What::Bytes(f) => f(&self.object)?.map(Opened::Content),
             What::Log(f) => f(&self.object)?.map(Opened::Log),

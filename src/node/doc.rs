@@ -76,6 +76,7 @@ impl Writer {
 fn kind<T>(what: &What<T>) -> &'static str {
     match what {
         What::Text(_) => "text",
+        What::State(_) => "state",
         What::Live(_) | What::LiveIf(_) => "live text",
         What::Bytes(_) => "bytes",
         What::Log(_) => "grows",

@@ -2,6 +2,7 @@
 //! its reader, except the ones that are made to grow.
 
 use super::inode::Found;
+use super::state::State;
 use super::verb::Control;
 use super::{Content, Follower, Name, Sink, Stream};
 use crate::error::Error;
@@ -16,6 +17,8 @@ pub const UNKNOWN_SIZE: usize = 4096;
 pub enum Opened {
     /// A text, rendered at open. `live`: its length is news to stat.
     Text { bytes: Vec<u8>, live: bool },
+    /// A text that can be waited for.
+    State(Arc<State>),
     /// Immutable bytes.
     Content(Arc<dyn Content>),
     /// Bytes that somebody else may change: nothing of them is kept.

@@ -29,6 +29,7 @@ pub mod listings;
 pub mod parked;
 pub mod pool;
 pub mod row;
+pub mod state;
 pub mod verb;
 pub mod way;
 
@@ -76,6 +77,8 @@ pub enum What<T: 'static> {
     Live(Make<T, Vec<u8>>),
     /// The same, where only the rendering tells whether it applies: it is fetched for a stat, too.
     LiveIf(Make<T, Vec<u8>>),
+    /// A text, mostly a word, that can be waited for: [`state`].
+    State(Make<T, Vec<u8>>),
     /// Immutable bytes of true size: pages are kept by the kernel for ever.
     Bytes(Make<T, Arc<dyn Content>>),
     /// A file that grows and ends where it ends: `cat`, `grep` and `tail -f` work.

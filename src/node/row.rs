@@ -13,6 +13,10 @@ const fn make<T>(name: &'static str, doc: &'static str, what: What<T>) -> Row<T>
 pub const fn text<T>(name: &'static str, doc: &'static str, f: Make<T, Vec<u8>>) -> Row<T> {
     make(name, doc, What::Text(f))
 }
+/// A text that can be waited for.
+pub const fn state<T>(name: &'static str, doc: &'static str, f: Make<T, Vec<u8>>) -> Row<T> {
+    make(name, doc, What::State(f))
+}
 /// A text that takes a call.
 pub const fn live<T>(name: &'static str, doc: &'static str, f: Make<T, Vec<u8>>) -> Row<T> {
     make(name, doc, What::Live(f))

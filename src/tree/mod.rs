@@ -67,7 +67,8 @@ const HEAD: &str = "\
 # The tree
 
 Written by `ctrfs --tree` from the tables that serve the tree; a test holds this page against them. *text*: rendered
-from memory, its size is true. *live text*: fetched when it is opened. *bytes*: immutable, byte for byte. *grows*: ends
+from memory, its size is true. *live text*: fetched when it is opened. *state*: a text that poll(2) waits for: POLLPRI when a read at offset 0 would show another.
+*bytes*: immutable, byte for byte. *grows*: ends
 where it ends now. *waits*: a read at its end waits; found by name, never listed. *control*: takes commands, one a line. *private*: only for the owner of the
 mount, under `allow_other` too. What does not apply, or is not on this host, is absent.
 

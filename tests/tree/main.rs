@@ -35,6 +35,7 @@ mod scale;
 mod scripts;
 mod slow;
 mod snapshots;
+mod status;
 mod stdio;
 mod tag;
 mod walk;

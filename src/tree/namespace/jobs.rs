@@ -6,7 +6,7 @@ use crate::containerd::Namespace;
 use crate::error::Result;
 use crate::fail;
 use crate::node::command::Command;
-use crate::node::row::{ctl, each, live, live_if, log, private, text};
+use crate::node::row::{ctl, each, live, live_if, log, private, state, text};
 use crate::node::verb::{Verbs, verb};
 use crate::node::{Dir, Each, Member, Object, Stream};
 use crate::run::jobs::Job;
@@ -28,7 +28,7 @@ static JOB: Dir<Shown> = Dir {
     doc: "A long command: pull, push, import, export, or a run that has to unpack first.",
     rows: &[
         text("command", "The line that was written.", |shown| write::line(&shown.job.command)),
-        live("state", "`running`, `done`, `failed` or `cancelled`.", |shown| write::line(shown.job.state())),
+        state("state", "`running`, `done`, `failed` or `cancelled`.", |shown| write::line(shown.job.state())),
         live("progress", "What it does now; bytes of how many; bytes a second.", |shown| {
             write::line(shown.job.progress.line())
         }),

@@ -3,7 +3,7 @@
 use super::output::{Log, Stdin, Wait};
 use super::task::Task;
 use crate::error::{Error, Kind, Result};
-use crate::node::row::{ctl, each, follow, live, live_if, log, outcome, private, sink, when};
+use crate::node::row::{ctl, each, follow, live, live_if, log, outcome, private, sink, state, when};
 use crate::node::verb::{Verbs, verb};
 use crate::node::{Dir, Each, Lifetime, Member, Object, Stream, stable_hash};
 use crate::run::process::{Process, paths};
@@ -27,7 +27,7 @@ static EXEC: Dir<Exec> = Dir {
     rows: &[
         private(live("command", "Its words, quoted as a shell takes them.", command)),
         live_if("pid", "Its process id on the host.", |exec| exec.files.noted("pid").map_or(Ok(None), line)),
-        live("status", "`running` or `stopped`.", |exec| {
+        state("status", "`running` or `stopped`.", |exec| {
             line(if exec.files.exit().is_some() { "stopped" } else { "running" })
         }),
         live_if("exit_status", "What it ended with, once it has.", |exec| {

@@ -5,7 +5,7 @@ use super::exec::EXECS;
 use super::output::{Log, Stdin, Wait};
 use crate::containerd::TaskRecord;
 use crate::error::{Error, Kind, Result};
-use crate::node::row::{ctl, dir, follow, link, live, log, outcome, private, sink, text, when};
+use crate::node::row::{ctl, dir, follow, link, live, log, outcome, private, sink, state, text, when};
 use crate::node::verb::Verbs;
 use crate::node::{Dir, Lifetime, Object, Stream, Target};
 use crate::run::process::{Process, outputs};
@@ -26,7 +26,7 @@ pub static TASK: Dir<Task> = Dir {
             0 => Ok(None),
             pid => line(pid),
         }),
-        text("status", "`created`, `running`, `paused`, `pausing` or `stopped`.", |task| {
+        state("status", "`created`, `running`, `paused`, `pausing` or `stopped`.", |task| {
             line(task.record()?.status.word())
         }),
         text("exit_status", "What it ended with, once it has.", |task| {
