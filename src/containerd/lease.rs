@@ -1,14 +1,15 @@
 //! Leases: what is being made is held until what refers to it is there.
 
 use super::change::{Patience, change};
-use super::{Change, LeaseResource, Namespace};
-use crate::error::Result;
+use super::rpc::lock;
+use super::{Change, Client, LeaseResource, Namespace};
+use crate::error::{Error, Kind, Result};
 use crate::wait;
 use containerd_client::services::v1 as api;
 use containerd_client::services::v1::leases_client::LeasesClient;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 /// The label that says when a lease ends by itself.
@@ -43,7 +44,34 @@ impl Drop for LeaseGuard {
         // Also after the command was cancelled, so not under its policy.
         let given_back = wait::until(Instant::now() + RELEASE, || self.held.delete_lease(&self.id, false));
         if let Err(error) = given_back {
-            tracing::warn!(lease = self.id, %error, "a lease stays until it ends by itself");
+            self.held.client().keep_unreturned(self.held.name(), &self.id, &error);
+            tracing::warn!(lease = self.id, %error, "not given back for now; it ends by itself");
+        }
+    }
+}
+
+/// Leases of commands that have ended, which could not be given back: containerd was away. By namespace and id.
+pub(super) type Unreturned = Mutex<Vec<(Arc<str>, String)>>;
+
+impl Client {
+    /// Gives back the leases that could not be given back before.
+    pub fn return_leases(&self) {
+        for (name, id) in std::mem::take(&mut *lock(&self.inner.leases)) {
+            let given_back = match self.namespace(&name) {
+                Ok(Some(namespace)) => namespace.delete_lease(&id, false),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = given_back {
+                self.keep_unreturned(&name, &id, &error);
+            }
+        }
+    }
+
+    /// A lease that may be there still is given back later.
+    fn keep_unreturned(&self, namespace: &Arc<str>, id: &str, error: &Error) {
+        if matches!(error.kind(), Kind::Away | Kind::Deadline | Kind::Interrupted) {
+            lock(&self.inner.leases).push((Arc::clone(namespace), id.to_owned()));
         }
     }
 }
@@ -56,8 +84,11 @@ impl Namespace {
         let nanos = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let id = format!("ctrfs-{}-{nanos}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let end = jiff::Timestamp::try_from(now + expire).map(|t| t.to_string()).unwrap_or_default();
-        let labels = BTreeMap::from([(EXPIRE.to_owned(), end), (OURS.to_owned(), super::view::owner())]);
-        self.create_lease(&id, &labels)?;
+        let labels =
+            BTreeMap::from([(EXPIRE.to_owned(), end), (OURS.to_owned(), super::owner::Owner::of_this().to_string())]);
+        // Where the answer was lost, it may have been made.
+        let made = self.create_lease(&id, &labels);
+        made.inspect_err(|error| self.client().keep_unreturned(self.name(), &id, error))?;
         Ok(LeaseGuard { held: self.under(&id), id })
     }
 

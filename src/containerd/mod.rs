@@ -26,6 +26,7 @@ mod mirror;
 mod name;
 mod namespace;
 mod namespace_write;
+mod owner;
 mod platform;
 mod record;
 mod resolve;
@@ -52,6 +53,7 @@ pub use lease::{EXPIRE as LEASE_EXPIRE, LeaseGuard};
 pub use log::{EventLog, Generation};
 pub use name::{Descriptor, Digest, Labels, Platform};
 pub use namespace::{Map, Namespace};
+pub use owner::Owner;
 pub use record::{
     BlobInfo, ContainerInfo, ContainerRecord, Document, ImageRecord, IngestRecord, LeaseRecord, LeaseResource, Mount,
     Process, SandboxRecord, SnapshotKind, SnapshotRecord, Status, TaskRecord, Usage,
@@ -61,7 +63,7 @@ pub use size::ImageCheck;
 pub use task_write::{Exit, NewTask, Stdio};
 pub use view::Views;
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use flight::Flights;
 use mirror::{Keyed, Link, SECOND, Source};
 use rpc::{Call, Rpc, lock, unary};
@@ -107,6 +109,7 @@ struct Inner {
     cache: content::Cache,
     documents: Flights<(Arc<str>, Digest)>,
     resolved: resolve::Memo,
+    leases: lease::Unreturned,
 }
 
 /// How the connection is, for [`State`] and for the mirror.
@@ -221,10 +224,22 @@ impl Client {
             cache: content::Cache::new(config.cache_bytes),
             documents: Flights::default(),
             resolved: resolve::Memo::default(),
+            leases: lease::Unreturned::default(),
             config,
         });
         events::follow(&inner)?;
         Ok(Client { inner })
+    }
+
+    /// Fails while containerd is away: what the mirror does not know may be there.
+    pub fn expect_connected(&self) -> Result<()> {
+        match self.state() {
+            State { connected: true, .. } => Ok(()),
+            State { problem, .. } => {
+                let why = problem.unwrap_or_else(|| "no connection yet".into());
+                Err(Error::new(Kind::Away, format!("containerd is not there: {why}")))
+            }
+        }
     }
 
     /// How the connection is. From memory.

@@ -78,6 +78,7 @@ fn unknown(text: &str) -> Kind {
         ("CRIU version check failed", Kind::Unsupported),
         ("no processor for media-type", Kind::Unsupported),
         ("container with given ID already exists", Kind::Exists),
+        ("file exists", Kind::Exists),
         ("failed to resolve runtime path", Kind::NotFound),
         ("executable file not found", Kind::NotFound),
         ("no such file or directory", Kind::NotFound),

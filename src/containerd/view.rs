@@ -7,6 +7,7 @@
 
 use super::flight::Flights;
 use super::lease::{EXPIRE, OURS};
+use super::owner::Owner;
 use super::rpc::lock;
 use super::{Client, LeaseRecord, LeaseResource, Mount, Namespace};
 use crate::error::{Kind, Result};
@@ -101,7 +102,7 @@ impl Views {
 
     fn labels(&self) -> BTreeMap<String, String> {
         let end = jiff::Timestamp::try_from(SystemTime::now() + self.expire).map(|time| time.to_string());
-        BTreeMap::from([(EXPIRE.to_owned(), end.unwrap_or_default()), (OURS.to_owned(), owner())])
+        BTreeMap::from([(EXPIRE.to_owned(), end.unwrap_or_default()), (OURS.to_owned(), Owner::of_this().to_string())])
     }
 
     /// Starts the thread that renews leases, if it does not run.
@@ -253,68 +254,4 @@ fn is_left(lease: &LeaseRecord) -> bool {
     let end = lease.labels.get(EXPIRE).and_then(|end| end.parse::<jiff::Timestamp>().ok());
     let has_ended = end.is_some_and(|end| SystemTime::from(end) < SystemTime::now());
     has_ended || Owner::parse(owner).is_some_and(|owner| owner.is_gone())
-}
-
-/// This process, as the label of its leases tells it.
-pub(super) fn owner() -> String {
-    Owner::of_this().to_string()
-}
-
-/// A process, so that another one can tell whether it still runs.
-#[derive(PartialEq, Eq)]
-struct Owner {
-    boot: String,
-    /// The pid namespace, in which the process can be looked for.
-    pidns: String,
-    pid: u32,
-    started: u64,
-}
-
-impl Owner {
-    fn of_this() -> &'static Owner {
-        static THIS: OnceLock<Owner> = OnceLock::new();
-        THIS.get_or_init(|| {
-            let pid = std::process::id();
-            Owner { boot: boot(), pidns: pidns(), pid, started: started(pid).unwrap_or(0) }
-        })
-    }
-
-    fn parse(text: &str) -> Option<Owner> {
-        let mut words = text.split(' ');
-        let (boot, pidns) = (words.next()?.to_owned(), words.next()?.to_owned());
-        Some(Owner { boot, pidns, pid: words.next()?.parse().ok()?, started: words.next()?.parse().ok()? })
-    }
-
-    /// Whether it runs no more. Of another pid namespace nothing is known.
-    fn is_gone(&self) -> bool {
-        if self.boot != boot() {
-            return true;
-        }
-        self.pidns == pidns() && started(self.pid) != Some(self.started)
-    }
-}
-
-impl std::fmt::Display for Owner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} {} {}", self.boot, self.pidns, self.pid, self.started)
-    }
-}
-
-fn boot() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
-}
-
-fn pidns() -> String {
-    std::fs::read_link("/proc/self/ns/pid").map(|path| path.display().to_string()).unwrap_or_default()
-}
-
-/// When a process was started (proc(5), field 22 of stat); none if there is none, or only its corpse.
-fn started(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in parentheses and may hold anything.
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    if matches!(fields.next(), Some("Z" | "X")) {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
 }

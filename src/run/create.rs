@@ -59,13 +59,14 @@ struct Image {
     config: ImageConfig,
 }
 
-/// Makes a container of an image, or of a root filesystem, or as a file says. Nothing of it stays if it fails.
+/// Makes a container of an image, or of a root filesystem, or as a file says. Nothing of it stays if it fails. `asking` is
+/// told before containerd is asked for it.
 pub fn create(
     engine: &Engine,
     ns: &Namespace,
-    args: &CreateArgs,
-    words: &Words<'_>,
+    (args, words): (&CreateArgs, &Words<'_>),
     progress: &Progress,
+    asking: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
     args.check()?;
     let lease = ns.lease(LEASE)?;
@@ -80,6 +81,7 @@ pub fn create(
     new.labels = labels(args, image.as_ref());
     let Some(image) = &image else {
         new.spec = spec(engine, held, args, words, None, &[])?;
+        asking()?;
         return held.create_container(&new);
     };
     new.image = image.record.name.to_string();
@@ -92,6 +94,7 @@ pub fn create(
     let mounts = held.prepare_snapshot(&new.snapshotter, words.id, &chain.to_string(), &snapshot)?;
     let made = spec(engine, held, args, words, Some(&image.config), &mounts).and_then(|spec| {
         new.spec = spec;
+        asking()?;
         held.create_container(&new)
     });
     if made.is_err() {

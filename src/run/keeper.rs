@@ -35,6 +35,7 @@ impl Engine {
     }
 
     fn look_after(self: &Arc<Engine>, client: &Client) -> Result<()> {
+        client.return_leases();
         for name in client.namespaces()?.keys() {
             if let Some(namespace) = client.namespace(name)? {
                 self.adopt(&namespace)?;

@@ -28,6 +28,7 @@ pub mod signal;
 pub mod spec;
 pub mod store;
 pub mod task;
+mod unfinished;
 pub mod unpack;
 pub mod update;
 

@@ -40,15 +40,21 @@ impl Store {
         Store { root, watch: Watch::new(BOUND_BYTES) }
     }
 
-    /// The directory of a container's tasks.
-    fn container(&self, ns: &Namespace, id: &str) -> Result<PathBuf> {
+    /// The directory of a namespace's containers.
+    pub(super) fn namespace(&self, ns: &Namespace) -> Result<PathBuf> {
         let server = ns.client().server()?;
-        for part in [&server.uuid, &**ns.name(), id] {
-            if part.is_empty() || part.contains('/') || part.starts_with('.') {
-                return fail!(Invalid, "{part:?} cannot be a name of a server, a namespace or a container");
-            }
-        }
-        Ok(self.root.join(&server.uuid).join(&**ns.name()).join(id))
+        Ok(self.root.join(part(&server.uuid)?).join(part(ns.name())?))
+    }
+
+    /// The directory of a container's tasks.
+    pub(super) fn container(&self, ns: &Namespace, id: &str) -> Result<PathBuf> {
+        Ok(self.namespace(ns)?.join(part(id)?))
+    }
+
+    /// Makes a directory that only root enters, and those above it.
+    pub(super) fn make_directory(dir: &Path) -> Result<()> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(|e| Error::from(e).context(dir.display()))
     }
 
     /// New files for a task.
@@ -85,9 +91,8 @@ impl Store {
     /// is there still, by container id.
     pub fn sweep(&self, ns: &Namespace) -> Result<Vec<(String, Files)>> {
         let containers = ns.containers()?;
-        let server = ns.client().server()?;
         let mut left = Vec::new();
-        for dir in subdirectories(&self.root.join(&server.uuid).join(&**ns.name())) {
+        for dir in subdirectories(&self.namespace(ns)?) {
             let id = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             let tasks = subdirectories(&dir);
             if !containers.contains_key(id.as_str()) {
@@ -104,6 +109,14 @@ impl Store {
     }
 }
 
+/// What names a server, a namespace or a container, as a component of a path.
+fn part(name: &str) -> Result<&str> {
+    if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        return fail!(Invalid, "{name:?} cannot be a name of a server, a namespace or a container");
+    }
+    Ok(name)
+}
+
 fn remove(dir: &Path) {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -113,7 +126,7 @@ fn remove(dir: &Path) {
     }
 }
 
-fn subdirectories(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn subdirectories(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut all: Vec<PathBuf> =
         entries.filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect();
@@ -125,7 +138,7 @@ impl Files {
     /// Makes the directory and the files in it: a shim wants outputs that are there.
     pub fn make(dir: PathBuf) -> Result<Files> {
         let problem = |e: io::Error| Error::from(e).context(dir.display());
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(problem)?;
+        Store::make_directory(&dir)?;
         for name in ["stdout", "stderr"] {
             let mut options = File::options();
             options.write(true).create_new(true).mode(0o600).open(dir.join(name)).map_err(problem)?;

@@ -7,15 +7,22 @@ use super::process::{AtEnd, Process, paths};
 use super::progress::Progress;
 use super::spec::flags::CreateArgs;
 use super::store::Files;
+use super::unfinished::Note;
 use crate::containerd::{ContainerRecord, Exit, Namespace, NewTask, RuncOptions, Status, Stdio, TaskRecord};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::{fail, wait};
 use clap::{Args, Parser};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What `ctr run` asks for, and `ctr containers create` does not.
 const CPU_SHARES: i64 = 1024;
+
+/// How long containerd may take to put away a task whose maker was killed; it gives the shim five seconds.
+const PUT_AWAY: Duration = Duration::from_secs(10);
+
+/// How often it is tried meanwhile.
+const TURN: Duration = Duration::from_millis(200);
 
 /// `ctr run`, which is always detached here.
 #[derive(Debug, Clone, Parser)]
@@ -85,9 +92,13 @@ pub fn run(engine: &Arc<Engine>, ns: &Namespace, args: &RunArgs, progress: &Prog
     args.io.check(args.create.tty)?;
     let mut create = args.create.clone();
     create.cpu_shares.get_or_insert(CPU_SHARES);
-    create::create(engine, ns, &create, &words, progress)?;
+    let mut note = engine.store.begin(ns, words.id)?;
+    if let Err(error) = create::create(engine, ns, (&create, &words), progress, &mut || note.creating()) {
+        note.failed(&error);
+        return Err(error);
+    }
     progress.say(format!("starting container {}", words.id));
-    let started = start_with(engine, ns, words.id, &args.io, args.create.no_pivot, args.rm);
+    let started = start_with(engine, ns, words.id, (&args.io, args.create.no_pivot, args.rm), note);
     // As with ctr, a container whose command cannot be started stays to be looked at, unless it was to go anyway.
     if let Err(error) = &started
         && (args.rm || error.kind() == Kind::Interrupted)
@@ -104,7 +115,8 @@ pub fn run(engine: &Arc<Engine>, ns: &Namespace, args: &RunArgs, progress: &Prog
 
 /// Starts a container that is there.
 pub fn start(engine: &Arc<Engine>, ns: &Namespace, id: &str, args: &StartArgs) -> Result<Started> {
-    start_with(engine, ns, id, &args.io, args.no_pivot, false)
+    let note = engine.store.begin(ns, id)?;
+    start_with(engine, ns, id, (&args.io, args.no_pivot, false), note)
 }
 
 impl IoArgs {
@@ -142,17 +154,44 @@ impl IoArgs {
 
 /// The record of a container that has to be there.
 pub fn record(ns: &Namespace, id: &str) -> Result<Arc<ContainerRecord>> {
-    ns.container(id)?.ok_or_else(|| Error::new(Kind::NotFound, format!("container {id}: not found")))
+    if let Some(record) = ns.container(id)? {
+        return Ok(record);
+    }
+    // What is remembered is not all that there is.
+    ns.client().expect_connected().map_err(|e| e.context(format!("container {id}")))?;
+    fail!(NotFound, "container {id}: not found")
 }
 
-fn start_with(
-    engine: &Arc<Engine>,
+/// Where input and output are to be, whether the root is not to be pivoted, and whether the container goes at the end.
+type How<'a> = (&'a IoArgs, bool, bool);
+
+fn start_with(engine: &Arc<Engine>, ns: &Namespace, id: &str, how: How<'_>, note: Note) -> Result<Started> {
+    let (new, files) = match new_task(engine, ns, id, how) {
+        Ok(new) => new,
+        Err(error) => {
+            note.failed(&error);
+            return Err(error);
+        }
+    };
+    let (engine, ns, id, rm) = (Arc::clone(engine), ns.clone(), id.to_owned(), how.2);
+    let (ns2, id2) = (ns.clone(), id.clone());
+    detached(
+        "ctrfs-start",
+        move || make_and_start(&engine, &ns, &id, &new, (files, rm), note),
+        move |started: Started| {
+            drop(end(&ns2, &id2));
+            started.files.iter().for_each(Files::remove);
+        },
+    )
+}
+
+/// The task to be made, and its files where they are ours.
+fn new_task(
+    engine: &Engine,
     ns: &Namespace,
     id: &str,
-    io: &IoArgs,
-    no_pivot: bool,
-    rm: bool,
-) -> Result<Started> {
+    (io, no_pivot, rm): How<'_>,
+) -> Result<(NewTask, Option<Files>)> {
     let record = record(ns, id)?;
     let spec = ns.container_spec(id)?.json();
     let terminal = spec.pointer("/process/terminal").and_then(serde_json::Value::as_bool).unwrap_or(false);
@@ -174,16 +213,25 @@ fn start_with(
     if rm && let Some(files) = &files {
         files.note("rm", "")?;
     }
-    let (engine, ns, id) = (Arc::clone(engine), ns.clone(), id.to_owned());
-    let (ns2, id2) = (ns.clone(), id.clone());
-    detached(
-        "ctrfs-start",
-        move || make_and_start(&engine, &ns, &id, &new, files, rm),
-        move |started: Started| {
-            drop(end(&ns2, &id2));
-            started.files.iter().for_each(Files::remove);
-        },
-    )
+    Ok((new, files))
+}
+
+/// Makes a task. Where containerd is still putting away a half one, whose maker was killed, the directory of it is there
+/// for some seconds, and then the runtime's own.
+fn create_task(ns: &Namespace, id: &str, new: &NewTask) -> Result<u32> {
+    let (last, mut is_put_away) = (Instant::now() + PUT_AWAY, false);
+    loop {
+        match ns.create_task(id, new) {
+            Err(error) if error.kind() == Kind::Exists && Instant::now() < last => {
+                is_put_away |= error.to_string().contains("mkdir ");
+                if !is_put_away {
+                    return Err(error);
+                }
+                std::thread::sleep(TURN);
+            }
+            made => return made,
+        }
+    }
 }
 
 fn make_and_start(
@@ -191,25 +239,40 @@ fn make_and_start(
     ns: &Namespace,
     id: &str,
     new: &NewTask,
-    files: Option<Files>,
-    rm: bool,
+    (files, rm): (Option<Files>, bool),
+    mut note: Note,
 ) -> Result<Started> {
-    let pid = ns.create_task(id, new).inspect_err(|_| files.iter().for_each(Files::remove))?;
+    let pid = match create_task(ns, id, new) {
+        Ok(pid) => pid,
+        Err(error) => {
+            files.iter().for_each(Files::remove);
+            note.failed(&error);
+            return Err(error);
+        }
+    };
     let at_end = rm.then(|| removal(engine, id, files.clone()));
     let outputs = files.as_ref().map(|files| paths(files, new.stdio.terminal)).unwrap_or_default();
     let started = engine
         .processes
         .track(&engine.store, ns, (id, "", pid), outputs, at_end)
+        .and_then(|process| note.starting().map(|()| process))
         .and_then(|process| ns.start_process(id, "").map(|_| process));
     match started {
         Ok(process) => {
+            note.done();
             // What was just made is known from now on, also if containerd goes away before anybody looks.
             drop((ns.container(id), ns.task(id)));
             Ok(Started { pid, files, process })
         }
         Err(error) => {
-            drop(end(ns, id));
-            files.iter().for_each(Files::remove);
+            // It may run, if containerd went away with the answer: then it keeps its files.
+            match end(ns, id) {
+                Err(error) if error.kind() != Kind::NotFound => note.failed(&error),
+                _ => {
+                    files.iter().for_each(Files::remove);
+                    note.done();
+                }
+            }
             Err(error)
         }
     }
@@ -238,8 +301,10 @@ fn removal(engine: &Arc<Engine>, id: &str, files: Option<Files>) -> AtEnd {
 }
 
 impl Engine {
-    /// Takes up what another ctrfs left: containers to be removed at their end, further processes to be put away.
+    /// Takes up what another ctrfs left: what is half made, containers to be removed at their end, further processes to be
+    /// put away.
     pub fn adopt(self: &Arc<Engine>, ns: &Namespace) -> Result<()> {
+        self.finish_others(ns)?;
         for (id, files) in self.store.sweep(ns)? {
             let Some(task) = ns.task(&id)? else { continue };
             if self.store.of(&task.stdout).is_none_or(|own| own != files) {
@@ -298,11 +363,20 @@ pub fn delete(engine: &Engine, ns: &Namespace, id: &str, keep_snapshot: bool, fo
             fail!(Busy, "container {id}: its task is {}; stop it first, or delete -f", task.status.word())
         }
         Some(_) => delete_task(ns, id, force).and_then(|()| remove(engine, ns, id, keep_snapshot)),
-        None => remove(engine, ns, id, keep_snapshot),
+        None => delete_unseen(ns, id).and_then(|()| remove(engine, ns, id, keep_snapshot)),
     }
 }
 
-fn remove(engine: &Engine, ns: &Namespace, id: &str, keep_snapshot: bool) -> Result<()> {
+/// Deletes a task that containerd does not show: one whose making was cut short has a shim that knows nothing of it, and
+/// without its container's record nobody could reach it any more.
+pub(super) fn delete_unseen(ns: &Namespace, id: &str) -> Result<()> {
+    match ns.delete_task(id) {
+        Err(error) if error.kind() != Kind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn remove(engine: &Engine, ns: &Namespace, id: &str, keep_snapshot: bool) -> Result<()> {
     remove_record(ns, id, keep_snapshot)?;
     engine.store.forget(ns, id);
     Ok(())

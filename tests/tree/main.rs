@@ -21,6 +21,7 @@ mod harness;
 mod hidden;
 mod images;
 mod import;
+mod killed;
 mod life;
 mod namespaces;
 mod oci;

@@ -59,7 +59,9 @@ pub const VERBS: &[Verb<Ns>] = &[
         let args: task::CreateCommand = command.parse()?;
         let words = Words::of(&args.create, &args.words)?;
         let engine = &ns.shared.engine;
-        ns.job(command, |namespace, progress| create::create(engine, namespace, &args.create, &words, progress))
+        ns.job(command, |namespace, progress| {
+            create::create(engine, namespace, (&args.create, &words), progress, &mut || Ok(()))
+        })
     }),
     verb(
         "containers delete",
