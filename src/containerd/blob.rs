@@ -6,7 +6,8 @@ use super::rpc::lock;
 use super::{BlobInfo, Digest, Namespace};
 use crate::error::{Error, Kind, Result};
 use crate::{fail, wait};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use bytes::Bytes;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -42,7 +43,7 @@ struct State {
 
 /// A stream of blocks.
 struct Ahead {
-    blocks: Receiver<Result<Arc<[u8]>>>,
+    blocks: Receiver<Result<Bytes>>,
     next: u64,
 }
 
@@ -120,11 +121,11 @@ impl BlobReader {
         Ok(())
     }
 
-    fn cached(&self, block: u64) -> Option<Arc<[u8]>> {
+    fn cached(&self, block: u64) -> Option<Bytes> {
         self.namespace.inner().cache.get(&Part::Block(self.digest.clone(), block))
     }
 
-    fn keep(&self, block: u64, bytes: &Arc<[u8]>) {
+    fn keep(&self, block: u64, bytes: &Bytes) {
         self.namespace.inner().cache.put(Part::Block(self.digest.clone(), block), bytes.clone());
     }
 
@@ -148,7 +149,7 @@ impl BlobReader {
     }
 
     /// One block, from wherever it is had soonest.
-    fn block(&self, block: u64) -> Result<Arc<[u8]>> {
+    fn block(&self, block: u64) -> Result<Bytes> {
         if let Some(bytes) = self.cached(block) {
             lock(&self.state).last = Some(block);
             return Ok(bytes);
@@ -200,15 +201,15 @@ impl BlobReader {
         Ok(self.moved.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0)
     }
 
-    fn fetch(&self, block: u64) -> Result<Arc<[u8]>> {
+    fn fetch(&self, block: u64) -> Result<Bytes> {
         let bytes = self.namespace.read_range(&self.digest, self.size(), block * BLOCK_BYTES, BLOCK_BYTES)?;
-        let bytes: Arc<[u8]> = bytes.into();
+        let bytes: Bytes = bytes.into();
         self.keep(block, &bytes);
         Ok(bytes)
     }
 
     /// Takes blocks off the stream, which is in hand, until `wanted` came.
-    fn pull(&self, wanted: u64, stream: Option<Ahead>) -> Result<Arc<[u8]>> {
+    fn pull(&self, wanted: u64, stream: Option<Ahead>) -> Result<Bytes> {
         let mut hand = Hand { reader: self, stream: None };
         let mut stream = stream.unwrap_or_else(|| self.open(wanted));
         let rpc = &self.namespace.inner().rpc;
@@ -260,7 +261,7 @@ async fn pump(
     digest: &Digest,
     size: u64,
     offset: u64,
-    sender: &Sender<Result<Arc<[u8]>>>,
+    sender: &Sender<Result<Bytes>>,
 ) -> std::result::Result<(), Error> {
     let told = |status: tonic::Status| stream_error(&status, namespace, digest, size);
     let mut stream = namespace.open_stream(digest, offset, size - offset).await.map_err(told)?;
@@ -273,19 +274,23 @@ async fn pump(
         let next =
             next.map_err(|_| Error::new(Kind::Deadline, format!("blob {digest}: containerd stopped sending")))?;
         let Some(message) = next.map_err(told)? else { break };
-        let mut data: &[u8] = &message.data;
+        let mut data = Bytes::from(message.data);
         while !data.is_empty() && at < size {
             let full = (size - (at - block.len() as u64)).min(BLOCK_BYTES) as usize;
-            let (head, tail) = data.split_at(data.len().min(full - block.len()));
-            block.extend_from_slice(head);
+            let head = data.split_to(data.len().min(full - block.len()));
             at += head.len() as u64;
-            data = tail;
-            if block.len() == full {
-                let bytes: Arc<[u8]> = block.as_slice().into();
-                block.clear();
-                if sender.send(Ok(bytes)).await.is_err() {
-                    return Ok(());
+            // containerd sends a block at a time, as a rule: then nothing is copied.
+            let bytes = if head.len() == full {
+                head
+            } else {
+                block.extend_from_slice(&head);
+                if block.len() < full {
+                    continue;
                 }
+                Bytes::from(std::mem::take(&mut block))
+            };
+            if sender.send(Ok(bytes)).await.is_err() {
+                return Ok(());
             }
         }
     }

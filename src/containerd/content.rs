@@ -6,11 +6,12 @@ use super::rpc::{Call, MESSAGE_BYTES, lock, request};
 use super::{BlobInfo, Digest, Namespace, status};
 use crate::error::{Error, Kind, Result};
 use crate::fail;
+use bytes::Bytes;
 use containerd_client::services::v1 as api;
 use containerd_client::services::v1::content_client::ContentClient;
 use lru::LruCache;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use tonic::{Status, Streaming};
 
 /// The longest document that is read whole.
@@ -38,7 +39,7 @@ pub(super) struct Cache {
 }
 
 /// The parts, and their weight in bytes.
-type Held = (LruCache<Part, Arc<[u8]>>, u64);
+type Held = (LruCache<Part, Bytes>, u64);
 
 impl Cache {
     pub fn new(bound_bytes: u64) -> Cache {
@@ -46,15 +47,15 @@ impl Cache {
         Cache { parts, bound_bytes, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
     }
 
-    pub fn get(&self, part: &Part) -> Option<Arc<[u8]>> {
+    pub fn get(&self, part: &Part) -> Option<Bytes> {
         let found = lock(&self.parts).0.get(part).cloned();
         let counter = if found.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
         found
     }
 
-    pub fn put(&self, part: Part, bytes: Arc<[u8]>) {
-        let weight = |bytes: &Arc<[u8]>| bytes.len() as u64 + 128;
+    pub fn put(&self, part: Part, bytes: Bytes) {
+        let weight = |bytes: &Bytes| bytes.len() as u64 + 128;
         // What would push out everything else is not worth it.
         if weight(&bytes) > self.bound_bytes {
             return;
@@ -79,7 +80,7 @@ impl Cache {
 
 impl Namespace {
     /// A whole document of at most 8 MiB, verified against its digest. `NotLocal` if the blob is not here.
-    pub fn document(&self, digest: &Digest) -> Result<Arc<[u8]>> {
+    pub fn document(&self, digest: &Digest) -> Result<Bytes> {
         let Some(info) = self.blob(digest)? else { return Err(not_local(digest)) };
         if info.size > DOCUMENT_BYTES {
             return fail!(TooLong, "blob {digest} is no document: it has {} bytes, more than 8 MiB", info.size);
@@ -92,14 +93,14 @@ impl Namespace {
         if info.size <= INLINE_BYTES
             && let Some(bytes) = self.document_file(digest, &info)?
         {
-            let bytes: Arc<[u8]> = verified(digest, bytes)?.into();
+            let bytes: Bytes = verified(digest, bytes)?.into();
             inner.cache.put(part, bytes.clone());
             return Ok(bytes);
         }
         let flight = (self.name().clone(), digest.clone());
         let ready = || inner.cache.get(&part);
         inner.documents.run(&flight, ready, || {
-            let bytes: Arc<[u8]> = self.read_document(digest, &info)?.into();
+            let bytes: Bytes = self.read_document(digest, &info)?.into();
             inner.cache.put(part.clone(), bytes.clone());
             Ok(bytes)
         })

@@ -9,9 +9,10 @@ use crate::containerd::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::{fail, wait};
+use bytes::Bytes;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Indexes in indexes, at most.
@@ -81,7 +82,7 @@ impl Fetch<'_> {
     fn walk(
         &self,
         at: &Descriptor,
-        bytes: Arc<[u8]>,
+        bytes: Bytes,
         depth: u32,
         found: &mut Found,
         seen: &mut HashSet<Digest>,

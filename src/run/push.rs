@@ -10,10 +10,10 @@ use super::{image, parallel};
 use crate::containerd::{Descriptor, Digest, Labels, Namespace};
 use crate::error::{Error, Kind, Result};
 use crate::{fail, wait};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use oci_client::errors::OciDistributionError;
 use std::collections::HashSet;
-use std::sync::Arc;
 
 /// So many blobs at once.
 const PARALLEL: usize = 3;
@@ -53,7 +53,7 @@ pub struct PushArgs {
 #[derive(Default)]
 struct Parts {
     /// Documents, each behind all that it names.
-    documents: Vec<(Descriptor, Arc<[u8]>)>,
+    documents: Vec<(Descriptor, Bytes)>,
     blobs: Vec<Descriptor>,
     seen: HashSet<Digest>,
 }
@@ -145,7 +145,7 @@ fn send(ns: &Namespace, registry: &Registry, blob: &Descriptor, progress: &Progr
     let stream = ns.blob_stream(&blob.digest, info.size).map(move |piece| {
         let piece = piece.map_err(|e| OciDistributionError::IoError(std::io::Error::other(e)))?;
         counted.add(piece.len() as u64);
-        Ok(bytes::Bytes::from(piece))
+        Ok(Bytes::from(piece))
     });
     registry.push_blob(&blob.digest, info.size, stream)
 }

@@ -15,6 +15,7 @@ pub use locator::Locator;
 use crate::containerd::{Client as Containerd, Descriptor, Digest};
 use crate::error::{Error, Kind, Result};
 use crate::{fail, wait};
+use bytes::Bytes;
 use failure::{innermost, told};
 use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 use hosts::Host;
@@ -22,7 +23,7 @@ use oci_client::client::{BlobResponse, Certificate, CertificateEncoding, ClientC
 use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Reference, RegistryOperation};
-use std::sync::{Arc, Once, OnceLock};
+use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How long a registry may be silent.
@@ -63,7 +64,7 @@ pub struct Registry {
 pub struct Incoming {
     containerd: Containerd,
     name: String,
-    stream: BoxStream<'static, std::result::Result<bytes::Bytes, std::io::Error>>,
+    stream: BoxStream<'static, std::result::Result<Bytes, std::io::Error>>,
     over: bool,
     /// What the connection ended with, once what came before it is handed on.
     broken: Option<std::io::Error>,
@@ -94,7 +95,7 @@ impl Registry {
     }
 
     /// What the reference names: its descriptor, and the bytes.
-    pub fn resolve(&self) -> Result<(Descriptor, Arc<[u8]>)> {
+    pub fn resolve(&self) -> Result<(Descriptor, Bytes)> {
         let wanted = self.locator.digest.as_ref().map(Digest::to_string);
         let bytes = self.ask(|host| host.resolve, |e| self.manifest_from(e, wanted.as_deref(), ACCEPTED))?;
         let digest = self.locator.digest.clone().unwrap_or_else(|| Digest::of(&bytes));
@@ -105,7 +106,7 @@ impl Registry {
     }
 
     /// A manifest or an index of this repository.
-    pub fn manifest(&self, descriptor: &Descriptor) -> Result<Arc<[u8]>> {
+    pub fn manifest(&self, descriptor: &Descriptor) -> Result<Bytes> {
         let accepted: &[&str] = &[&descriptor.media_type, "*/*"];
         let wanted = descriptor.digest.to_string();
         let bytes = self.ask(|host| host.pull, |e| self.manifest_from(e, Some(&wanted), accepted))?;
@@ -115,14 +116,14 @@ impl Registry {
         }
     }
 
-    fn manifest_from(&self, endpoint: &Endpoint, digest: Option<&str>, accepted: &[&str]) -> Result<Arc<[u8]>> {
+    fn manifest_from(&self, endpoint: &Endpoint, digest: Option<&str>, accepted: &[&str]) -> Result<Bytes> {
         let reference = self.reference(endpoint, digest);
         let work = endpoint.client.pull_manifest_raw(&reference, &endpoint.auth, accepted);
         let (bytes, _) = self.drive(SILENCE, work)?;
         if bytes.len() > MANIFEST_BYTES {
             return fail!(TooLong, "{}: a manifest of more than 8 MiB", self.name());
         }
-        Ok((&bytes[..]).into())
+        Ok(bytes)
     }
 
     /// The bytes of a blob from `offset` on.
@@ -172,7 +173,7 @@ impl Registry {
     /// Sends a blob of a known length.
     pub fn push_blob<S>(&self, digest: &Digest, size: u64, bytes: S) -> Result<()>
     where
-        S: Stream<Item = std::result::Result<bytes::Bytes, OciDistributionError>> + Send + 'static,
+        S: Stream<Item = std::result::Result<Bytes, OciDistributionError>> + Send + 'static,
     {
         let endpoint = self.for_push()?;
         let reference = self.reference(endpoint, None);

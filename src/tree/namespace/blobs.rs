@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::node::row::{bytes, each};
 use crate::node::{Content, Dir, Each, Member, Object, Row, Target, stable_hash};
 use crate::tree::{tag, text};
+use bytes::Bytes;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs;
@@ -139,7 +140,7 @@ struct File {
     created: Option<SystemTime>,
     identity: Option<u64>,
     again: bool,
-    document: OnceLock<Arc<[u8]>>,
+    document: OnceLock<Bytes>,
     info: BlobInfo,
     /// The store's own file, where it is visible here.
     file: OnceLock<fs::File>,

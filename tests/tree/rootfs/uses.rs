@@ -54,8 +54,8 @@ fn symlinks_inside(world: &World) {
 fn small_files_come_with_their_open(world: &World) {
     let content = |n: usize| format!("{n:05}\n").repeat(900);
     let names: Vec<String> = (0..64).map(|n| format!("srv/{n}")).collect();
-    let files: Vec<_> = names.iter().enumerate().map(|(n, name)| f(name, &content(n))).collect();
-    let layer = unique_layer(world, &[&[d("srv/")][..], &files, &[f("srv/large", &"x".repeat(300_000))]].concat());
+    let files: Vec<_> = names.iter().enumerate().map(|(n, name)| f(name, content(n))).collect();
+    let layer = unique_layer(world, &[&[d("srv/")][..], &files, &[f("srv/large", "x".repeat(300_000))]].concat());
     let mut layout = Layout::new();
     let manifest = layout.image(&images::host(), &[layer]);
     layout.store(&world.containerd, &world.namespace, "small", &manifest);
