@@ -45,37 +45,50 @@ pub struct ExportArgs {
 
 /// Writes images into a file. One that is not written to its end is removed.
 pub fn export(ns: &Namespace, file: &Path, images: &[String], args: &ExportArgs, progress: &Progress) -> Result<()> {
-    if !file.is_absolute() {
-        return fail!(Invalid, "{}: the whole path must be given, from / on", file.display());
-    }
     if images.is_empty() {
         return fail!(Invalid, "an image must be given");
     }
     let archive = archive(ns, images, args)?;
     progress.expect(archive.size());
     progress.say(format!("writing {}", file.display()));
+    let readers = Readers { ns: ns.clone(), last: Mutex::default() };
+    save(file, archive.size(), progress, |at, length| archive.read_at(&readers, at, length))
+}
+
+/// Writes what is `size` bytes long and read in pieces into a file of the host. One that is not written to its end is
+/// removed.
+pub fn save(
+    file: &Path,
+    size: u64,
+    progress: &Progress,
+    read_at: impl Fn(u64, usize) -> Result<Vec<u8>>,
+) -> Result<()> {
+    if !file.is_absolute() {
+        return fail!(Invalid, "{}: the whole path must be given, from / on", file.display());
+    }
     let told = |e: std::io::Error| Error::from(e).context(file.display());
     let existed = file.exists();
     let mut out = std::fs::File::create(file).map_err(told)?;
-    let written = write(ns, &archive, &mut out, progress).map_err(|e| e.context(file.display()));
+    let mut write = || {
+        let mut at = 0;
+        while at < size {
+            wait::check()?;
+            let piece = read_at(at, PIECE)?;
+            if piece.is_empty() {
+                return fail!(Io, "{at} bytes instead of {size}");
+            }
+            out.write_all(&piece)?;
+            at += piece.len() as u64;
+            progress.add(piece.len() as u64);
+        }
+        Ok(())
+    };
+    let written = write().map_err(|e: Error| e.context(file.display()));
     if written.is_err() && !existed {
         // A file that was there before is only empty then.
         let _ = std::fs::remove_file(file);
     }
     written
-}
-
-fn write(ns: &Namespace, archive: &Archive, out: &mut std::fs::File, progress: &Progress) -> Result<()> {
-    let readers = Readers { ns: ns.clone(), last: Mutex::default() };
-    let mut at = 0;
-    while at < archive.size() {
-        wait::check()?;
-        let piece = archive.read_at(&readers, at, PIECE)?;
-        out.write_all(&piece)?;
-        at += piece.len() as u64;
-        progress.add(piece.len() as u64);
-    }
-    Ok(())
 }
 
 /// The blobs of an archive, read one after the other.

@@ -6,6 +6,7 @@ pub mod control;
 pub mod convert;
 pub mod create;
 pub mod detached;
+pub mod diff;
 pub mod exec;
 pub mod export;
 pub mod fetch;

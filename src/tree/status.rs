@@ -28,6 +28,13 @@ pub struct Daemon {
     pub gauges: OnceLock<Box<dyn Fn() -> Gauges + Send + Sync>>,
 }
 
+impl Daemon {
+    /// Whether the mount is passive: nothing may be changed through it, nor for what it shows.
+    pub fn is_read_only(&self) -> bool {
+        self.options.split(',').any(|option| option == "ro")
+    }
+}
+
 /// What the mount holds right now.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Gauges {

@@ -1,6 +1,7 @@
 //! `snapshots/`: every loaded snapshotter's, with parents, children and usage as `ctr snapshots …` prints them.
 
-use crate::common::{World, eventually};
+use crate::common::holdings::collect;
+use crate::common::{Mount, World, eventually};
 use std::time::Duration;
 
 /// Every snapshotter that is loaded has a directory, and no other.
@@ -64,6 +65,90 @@ fn mounts(world: &World) {
     assert!(mounts.to_string().contains(upper), "{mounts} lacks {upper}");
 }
 
+/// `diff.tar` is what `ctr snapshots diff` writes, of active and of committed snapshots; the verb writes the same into a file
+/// or keeps it as a blob; nothing else stays behind.
+fn diff(world: &World) {
+    let image = world.debian();
+    let id = world.new_id("diff");
+    world.order(
+        "",
+        &format!("run {image} {id} sh -c 'echo new >/etc/new; rm /etc/hostname /etc/issue; ln -s x /l; sleep 1000'"),
+    );
+    let dir = format!("snapshots/overlayfs/{id}");
+    eventually("it has written", Duration::from_secs(5), || world.exists(&format!("containers/{id}/rootfs/l")));
+    let file = |name: &str| world.containerd.dir.join(format!("{}-{name}", world.namespace)).display().to_string();
+    let (theirs, ours) = (file("theirs"), file("ours"));
+    let by_ctr = |keys: &str, to: &str| {
+        let done = world.containerd.try_ctr_line(&world.namespace, &format!("snapshots diff {keys} >{to}"));
+        assert_eq!(done.code, Some(0), "{done:?}");
+    };
+    let parent = world.resolved(&format!("{dir}/parent")).rsplit('/').next().unwrap().to_owned();
+    let blobs = || world.ctr(&["content", "ls", "-q"]);
+    collect(world);
+    let before = blobs();
+    // Whiteouts have the time at which the archive was made: of them the names count.
+    let shown = |cat: &str| {
+        let list = format!(
+            "{cat} | tar --full-time -tvf - | sed -E 's/ [-0-9]{{10}} [:.0-9]{{8,}} (.*[.]wh[.])/ \\1/'; {cat} | tar -xOf - | sha256sum"
+        );
+        world.sh(&list, 60).ok()
+    };
+    for key in [id.as_str(), &parent] {
+        by_ctr(key, &theirs);
+        let tar = format!("snapshots/overlayfs/{key}/diff.tar");
+        let listed = shown(&format!("cat {tar}"));
+        assert_eq!(listed, shown(&format!("gzip -dc {theirs}")));
+        assert!(listed.lines().count() > 3, "{listed}");
+        if key == id {
+            assert!(listed.contains(" etc/new\n") && listed.contains(" etc/.wh.issue\n"), "{listed}");
+        }
+        // A part of it, as a program that seeks reads it: the name of the first entry.
+        let name = |of: &str| world.sh(&format!("dd if={of} bs=1 count=100 status=none | tr -d '\\0'"), 20).ok();
+        let magic = world.sh(&format!("dd if={tar} bs=1 skip=257 count=5 status=none"), 20).ok();
+        assert_eq!((magic.as_str(), name(&tar).is_empty()), ("ustar", false));
+    }
+    assert!(!world.ls(&dir).contains(&"diff.tar".to_owned()), "a crawler does not find it");
+    world.order("", &format!("snapshots diff --output {ours} {id}"));
+    by_ctr(&id, &theirs);
+    let same = || {
+        assert_eq!(shown(&format!("gzip -dc {ours}")), shown(&format!("gzip -dc {theirs}")));
+        std::fs::remove_file(&ours).unwrap();
+    };
+    same();
+    by_ctr(&format!("{parent} {id}"), &theirs);
+    world.order("", &format!("ctr snapshot diff -o {ours} {parent} {id}"));
+    same();
+    world.order(&format!("snapshots/overlayfs/{parent}"), &format!("diff --output {ours} {id}"));
+    same();
+    // What was made on the way goes; what is kept stays.
+    let rpc = world.containerd.rpc();
+    eventually("no lease stays", Duration::from_secs(5), || rpc.leases(&world.namespace).is_empty());
+    assert!(rpc.snapshots(&world.namespace, "overlayfs").iter().all(|s| !s.name.contains("ctrfs-diff")));
+    collect(world);
+    assert_eq!(blobs(), before, "no blob stays");
+    world.order(
+        "",
+        &format!("snapshots diff --keep --label a=b --media-type application/vnd.oci.image.layer.v1.tar {id}"),
+    );
+    let job = world.ls("jobs").into_iter().max_by_key(|n| n.parse::<u32>().unwrap()).unwrap();
+    let progress = world.value(&format!("jobs/{job}/progress"));
+    let hex = progress.split("sha256:").nth(1).unwrap_or_else(|| panic!("{progress}")).get(..64).unwrap();
+    assert_eq!(world.xattr(&format!("blobs/sha256/{hex}"), "user.label.a"), Ok("b".into()));
+    assert_eq!(shown(&format!("cat blobs/sha256/{hex}")), shown(&format!("cat {dir}/diff.tar")));
+    for (line, errno) in [
+        (format!("snapshots diff {id}"), libc::EINVAL),
+        ("snapshots diff --keep".into(), libc::EINVAL),
+        (format!("snapshots diff --keep {id} {id} {id}"), libc::EINVAL),
+        ("snapshots diff --keep nosuch".into(), libc::ENOENT),
+        (format!("snapshots diff --output relative {id}"), libc::EINVAL),
+        (format!("snapshots diff --keep --snapshotter nosuch {id}"), libc::ENOENT),
+    ] {
+        assert_eq!(world.refused("", &line), errno, "{line}: {}", world.read("error"));
+    }
+    let passive = Mount::new(&world.containerd, &["-o", "ro"]);
+    assert!(!passive.exists(&world.path(&format!("{dir}/diff.tar"))) && passive.exists(&world.path(&dir)));
+}
+
 /// Any key is reached, also with slashes, newlines and dots.
 fn keys_from_hell(world: &World) {
     let rpc = world.containerd.rpc();
@@ -110,4 +195,4 @@ fn live(world: &World) {
     assert!(world.ls("snapshots/overlayfs").is_empty());
 }
 
-crate::each_version!(snapshotters, are_listed, usage, mounts, keys_from_hell, live);
+crate::each_version!(snapshotters, are_listed, usage, mounts, diff, keys_from_hell, live);

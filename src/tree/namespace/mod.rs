@@ -2,6 +2,7 @@
 
 pub mod blobs;
 pub mod containers;
+mod diff;
 pub mod images;
 pub mod ingests;
 pub mod jobs;

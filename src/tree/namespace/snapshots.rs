@@ -1,9 +1,11 @@
 //! `/namespaces/<namespace>/snapshots/<snapshotter>/<key>/`: file systems, as layers upon layers.
 
-use super::{Ns, containers, links, verbs};
+use super::{Ns, containers, diff, links, verbs};
 use crate::containerd::{SnapshotKind, SnapshotRecord};
 use crate::error::{Error, Kind, Result};
-use crate::node::row::{ctl, dir, each, graft, link as link_row, live as live_row, outcome, private, text, when};
+use crate::node::row::{
+    ctl, dir, each, graft, link as link_row, live as live_row, log, outcome, private, text, unlisted, when,
+};
 use crate::node::verb::{Verbs, verb};
 use crate::node::{Dir, Each, Member, Object, Row, Target};
 use crate::tree::name::{self, Decoded};
@@ -59,6 +61,11 @@ static SNAPSHOT: Dir<Snapshot> = Dir {
         graft("fs", "What a mount of it shows; of an active one, as it is now.", |snapshot| {
             rootfs::fs(&snapshot.ns, &snapshot.snapshotter, &snapshot.key, "fs")
         }),
+        unlisted(private(log(
+            "diff.tar",
+            "What differs from its parent, as a layer's archive (`ctr snapshots diff`); made when it is read.",
+            |s| Ok(diff::stream(&s.ns, &s.snapshotter, &s.key, s.modified()?)),
+        ))),
         dir("children", &CHILDREN),
         dir("containers", &WRITERS),
         ctl(&VERBS),
@@ -72,6 +79,14 @@ static VERBS: Verbs<Snapshot> = Verbs::new(&[&[
         verbs::snapshots::commit(&snapshot.ns, &snapshot.snapshotter, &snapshot.key, command)
     })
     .when(|snapshot| Ok(snapshot.record()?.kind == SnapshotKind::Active)),
+    verb(
+        "diff",
+        "[FLAG…] [OTHER]",
+        "Writes what differs from its parent, or in OTHER from it.",
+        |snapshot: &Snapshot, command| {
+            verbs::snapshots::diff_of(&snapshot.ns, &snapshot.snapshotter, &snapshot.key, command)
+        },
+    ),
     verb("delete", "", "Deletes it, if no container and no snapshot stands on it.", |snapshot: &Snapshot, command| {
         command.bare()?;
         snapshot.delete()

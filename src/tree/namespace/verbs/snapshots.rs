@@ -6,6 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fail;
 use crate::node::command::Command;
 use crate::node::verb::{Verb, verb};
+use crate::run::diff::{self, DiffArgs};
 use crate::tree::namespace::Ns;
 use std::time::SystemTime;
 
@@ -41,6 +42,15 @@ pub const VERBS: &[Verb<Ns>] = &[
             let args: Commit = command.parse()?;
             let snapshotter = known(ns, args.snapshotter.as_deref())?;
             ns.namespace.commit_snapshot(&snapshotter, &args.key, &args.name, &root())
+        },
+    ),
+    verb(
+        "snapshots diff",
+        "[FLAG…] --output FILE|--keep KEY [OTHER]",
+        "Writes what differs in a snapshot from its parent, or in OTHER from it, as a layer's archive.",
+        |ns: &Ns, command| {
+            let args: DiffArgs = command.parse()?;
+            ns.job(command, |namespace, progress| diff::diff(namespace, &args.keys, &args, progress))
         },
     ),
     verb(
@@ -123,4 +133,14 @@ pub fn known(ns: &Ns, given: Option<&str>) -> Result<String> {
 /// `commit NAME` of the active snapshot `key`.
 pub fn commit(ns: &Ns, snapshotter: &str, key: &str, command: &Command) -> Result<()> {
     ns.namespace.commit_snapshot(snapshotter, key, command.one("name")?, &root())
+}
+
+/// `diff [OTHER]` of the snapshot `key`.
+pub fn diff_of(ns: &Ns, snapshotter: &str, key: &str, command: &Command) -> Result<()> {
+    let mut args: DiffArgs = command.parse()?;
+    if args.snapshotter.replace(snapshotter.to_owned()).is_some_and(|given| given != snapshotter) {
+        return fail!(Invalid, "--snapshotter: this is a snapshot of {snapshotter}");
+    }
+    args.keys.insert(0, key.to_owned());
+    ns.job(command, |namespace, progress| diff::diff(namespace, &args.keys, &args, progress))
 }
