@@ -2,7 +2,7 @@
 
 use super::change::{Patience, change};
 use super::{Change, Document, Namespace};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use containerd_client::services::v1 as api;
 use containerd_client::services::v1::containers_client::ContainersClient;
 use prost::Message;
@@ -47,11 +47,33 @@ impl Document {
     }
 }
 
+impl Document {
+    /// As the bytes of a protobuf `Any`.
+    pub fn to_any(&self) -> Vec<u8> {
+        any(self).encode_to_vec()
+    }
+
+    /// The same in other bytes: the value first. containerd before 2.0 fails to write a document of which a blob exists.
+    pub fn to_any_by_value(&self) -> Vec<u8> {
+        let value = Any { type_url: String::new(), value: self.value.clone() };
+        let kind = Any { type_url: self.type_url.clone(), value: Vec::new() };
+        [value.encode_to_vec(), kind.encode_to_vec()].concat()
+    }
+
+    /// Out of such bytes.
+    pub fn from_any(bytes: &[u8]) -> Result<Document> {
+        let any = Any::decode(bytes).map_err(|e| Error::caused(Kind::Corrupt, "this is no typed document", e))?;
+        Ok(Document { type_url: any.type_url, value: any.value })
+    }
+}
+
 /// How a checkpoint is made (`containerd.runc.v1.CheckpointOptions`).
 #[derive(Clone, PartialEq, Message)]
 pub struct CheckpointOptions {
     #[prost(bool, tag = "1")]
     pub exit: bool,
+    #[prost(bool, tag = "5")]
+    pub file_locks: bool,
     #[prost(string, tag = "8")]
     pub image_path: String,
     #[prost(string, tag = "9")]

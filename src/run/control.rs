@@ -3,7 +3,7 @@
 use super::create::{STOP_SIGNAL, UNDO};
 use super::signal;
 use super::task::record;
-use crate::containerd::{CheckpointOptions, Namespace, Status};
+use crate::containerd::{CheckpointOptions, Namespace, Status, TaskRecord};
 use crate::error::{Kind, Result};
 use crate::{fail, wait};
 use clap::Parser;
@@ -128,17 +128,28 @@ pub fn checkpoint(ns: &Namespace, id: &str, args: &CheckpointArgs) -> Result<()>
         exit: args.exit,
         image_path: args.image_path.clone().unwrap_or_default(),
         work_path: args.work_path.clone().unwrap_or_default(),
+        ..CheckpointOptions::default()
     };
-    let paused = task.status == Status::Running;
-    if paused {
-        ns.pause(id)?;
+    if args.exit {
+        return ns.checkpoint_task(id, Some(&options.document())).map(drop);
     }
-    let written = ns.checkpoint_task(id, Some(&options.document()));
-    if paused && !(args.exit && written.is_ok()) {
-        let resumed = wait::until(Instant::now() + UNDO, || ns.resume(id));
-        return written.map(drop).and(resumed);
+    paused(ns, id, Some(&task), || ns.checkpoint_task(id, Some(&options.document())).map(drop))
+}
+
+/// Does something while the processes of a task, if there is one that runs, stand still.
+pub(super) fn paused<R>(
+    ns: &Namespace,
+    id: &str,
+    task: Option<&TaskRecord>,
+    work: impl FnOnce() -> Result<R>,
+) -> Result<R> {
+    if task.is_none_or(|task| task.status != Status::Running) {
+        return work();
     }
-    written.map(drop)
+    ns.pause(id)?;
+    let done = work();
+    let resumed = wait::until(Instant::now() + UNDO, || ns.resume(id));
+    done.and_then(|done| resumed.map(|()| done))
 }
 
 /// `resize WIDTH HEIGHT` or `resize WIDTHxHEIGHT`.

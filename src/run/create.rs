@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long a lease lasts that a killed ctrfs leaves behind: as long as `ctr`'s.
-const LEASE: Duration = Duration::from_secs(24 * 3600);
+pub const LEASE: Duration = Duration::from_secs(24 * 3600);
 
 /// How long undoing what was begun may take.
 pub const UNDO: Duration = Duration::from_secs(30);
@@ -53,9 +53,9 @@ impl<'a> Words<'a> {
 }
 
 /// The image of a container to be: its record, and the manifest for a platform.
-struct Image {
+pub(super) struct Image {
     record: std::sync::Arc<ImageRecord>,
-    manifest: Digest,
+    pub manifest: Digest,
     config: ImageConfig,
 }
 
@@ -85,7 +85,7 @@ pub fn create(
         return held.create_container(&new);
     };
     new.image = image.record.name.to_string();
-    new.snapshotter = snapshotter(ns, args)?;
+    new.snapshotter = unpack::snapshotter(ns, args.snapshotter.as_deref())?;
     new.snapshot_key = words.id.into();
     let chain = unpack::unpack(held, &image.manifest, &new.snapshotter, progress)?;
     wait::check()?;
@@ -98,12 +98,17 @@ pub fn create(
         held.create_container(&new)
     });
     if made.is_err() {
-        let undone = wait::until(Instant::now() + UNDO, || held.remove_snapshot(&new.snapshotter, words.id));
-        if let Err(error) = undone {
-            tracing::warn!(%error, "the snapshot of a container that was not made stays until the garbage collection");
-        }
+        undo_snapshot(held, &new.snapshotter, words.id);
     }
     made
+}
+
+/// Removes a snapshot that was made on the way, also after the command was cancelled.
+pub(super) fn undo_snapshot(held: &Namespace, snapshotter: &str, key: &str) {
+    let undone = wait::until(Instant::now() + UNDO, || held.remove_snapshot(snapshotter, key));
+    if let Err(error) = undone {
+        tracing::warn!(%error, "a snapshot that is not needed any more stays until the garbage collection");
+    }
 }
 
 fn spec(
@@ -137,15 +142,6 @@ fn bind(path: &str) -> Mount {
     Mount { kind: "bind".into(), source: path.into(), target: String::new(), options: vec!["ro".into()] }
 }
 
-/// The snapshotter that the command, else the namespace, else containerd says.
-pub fn snapshotter(ns: &Namespace, args: &CreateArgs) -> Result<String> {
-    if let Some(name) = args.snapshotter.as_ref().filter(|name| !name.is_empty()) {
-        return Ok(name.clone());
-    }
-    let labels = ns.labels()?;
-    Ok(labels.get("containerd.io/defaults/snapshotter").unwrap_or("overlayfs").to_owned())
-}
-
 fn runtime(args: &CreateArgs) -> (String, Option<Document>) {
     if args.runtime == RUNC {
         let options = RuncOptions {
@@ -161,7 +157,7 @@ fn runtime(args: &CreateArgs) -> (String, Option<Document>) {
 }
 
 /// An image's record and the manifest that runs here, or on the platform that was asked for.
-fn image(ns: &Namespace, name: &str, platform: Option<&str>) -> Result<Image> {
+pub(super) fn image(ns: &Namespace, name: &str, platform: Option<&str>) -> Result<Image> {
     let record = ns.image(name)?.ok_or_else(|| Error::new(Kind::NotFound, format!("image {name}: not found")))?;
     let resolved = ns.resolve(&record.target)?;
     let manifest = match platform.filter(|platform| !platform.is_empty()) {

@@ -1,6 +1,7 @@
 //! From a command to what containerd does: specs, processes, images in and out.
 
 pub mod archive;
+pub mod checkpoint;
 pub mod content;
 pub mod control;
 pub mod convert;

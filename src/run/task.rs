@@ -8,7 +8,9 @@ use super::progress::Progress;
 use super::spec::flags::CreateArgs;
 use super::store::Files;
 use super::unfinished::Note;
-use crate::containerd::{ContainerRecord, Exit, Namespace, NewTask, RuncOptions, Status, Stdio, TaskRecord};
+use crate::containerd::{
+    ContainerRecord, Descriptor, Exit, Namespace, NewTask, RuncOptions, Status, Stdio, TaskRecord,
+};
 use crate::error::{Kind, Result};
 use crate::{fail, wait};
 use clap::{Args, Parser};
@@ -98,7 +100,8 @@ pub fn run(engine: &Arc<Engine>, ns: &Namespace, args: &RunArgs, progress: &Prog
         return Err(error);
     }
     progress.say(format!("starting container {}", words.id));
-    let started = start_with(engine, ns, words.id, (&args.io, args.create.no_pivot, args.rm), note);
+    let how = How { io: &args.io, no_pivot: args.create.no_pivot, rm: args.rm, checkpoint: None };
+    let started = start_with(engine, ns, words.id, how, note);
     // As with ctr, a container whose command cannot be started stays to be looked at, unless it was to go anyway.
     if let Err(error) = &started
         && (args.rm || error.kind() == Kind::Interrupted)
@@ -116,7 +119,7 @@ pub fn run(engine: &Arc<Engine>, ns: &Namespace, args: &RunArgs, progress: &Prog
 /// Starts a container that is there.
 pub fn start(engine: &Arc<Engine>, ns: &Namespace, id: &str, args: &StartArgs) -> Result<Started> {
     let note = engine.store.begin(ns, id)?;
-    start_with(engine, ns, id, (&args.io, args.no_pivot, false), note)
+    start_with(engine, ns, id, How { io: &args.io, no_pivot: args.no_pivot, rm: false, checkpoint: None }, note)
 }
 
 impl IoArgs {
@@ -162,18 +165,27 @@ pub fn record(ns: &Namespace, id: &str) -> Result<Arc<ContainerRecord>> {
     fail!(NotFound, "container {id}: not found")
 }
 
-/// Where input and output are to be, whether the root is not to be pivoted, and whether the container goes at the end.
-type How<'a> = (&'a IoArgs, bool, bool);
+/// How a task is to be made.
+pub(super) struct How<'a> {
+    /// Where its input and output are to be.
+    pub io: &'a IoArgs,
+    /// Its root is not to be pivoted.
+    pub no_pivot: bool,
+    /// The container goes at its end.
+    pub rm: bool,
+    /// The state that its processes begin with.
+    pub checkpoint: Option<Descriptor>,
+}
 
-fn start_with(engine: &Arc<Engine>, ns: &Namespace, id: &str, how: How<'_>, note: Note) -> Result<Started> {
-    let (new, files) = match new_task(engine, ns, id, how) {
+pub(super) fn start_with(engine: &Arc<Engine>, ns: &Namespace, id: &str, how: How<'_>, note: Note) -> Result<Started> {
+    let (new, files) = match new_task(engine, ns, id, &how) {
         Ok(new) => new,
         Err(error) => {
             note.failed(&error);
             return Err(error);
         }
     };
-    let (engine, ns, id, rm) = (Arc::clone(engine), ns.clone(), id.to_owned(), how.2);
+    let (engine, ns, id, rm) = (Arc::clone(engine), ns.clone(), id.to_owned(), how.rm);
     let (ns2, id2) = (ns.clone(), id.clone());
     detached(
         "ctrfs-start",
@@ -186,31 +198,28 @@ fn start_with(engine: &Arc<Engine>, ns: &Namespace, id: &str, how: How<'_>, note
 }
 
 /// The task to be made, and its files where they are ours.
-fn new_task(
-    engine: &Engine,
-    ns: &Namespace,
-    id: &str,
-    (io, no_pivot, rm): How<'_>,
-) -> Result<(NewTask, Option<Files>)> {
+fn new_task(engine: &Engine, ns: &Namespace, id: &str, how: &How<'_>) -> Result<(NewTask, Option<Files>)> {
     let record = record(ns, id)?;
     let spec = ns.container_spec(id)?.json();
     let terminal = spec.pointer("/process/terminal").and_then(serde_json::Value::as_bool).unwrap_or(false);
     if ns.live_task(id)?.is_some() {
         return fail!(Exists, "task {id}: already exists; delete it first, or delete the container");
     }
-    let mut new = NewTask::default();
+    let mut new = NewTask { checkpoint: how.checkpoint.clone(), ..NewTask::default() };
     if !record.snapshot_key.is_empty() {
         new.mounts = ns.snapshot_mounts(&record.snapshotter, &record.snapshot_key)?;
     }
-    if no_pivot {
+    if how.no_pivot {
         let options = ns.container_info(id)?.runtime_options;
         let mut options = options.as_ref().map(RuncOptions::of).unwrap_or_default();
         options.no_pivot_root = true;
         new.options = Some(options.document());
     }
-    let (stdio, files) = io.stdio(terminal, || engine.store.make(ns, id))?;
+    let (stdio, files) = how.io.stdio(terminal, || engine.store.make(ns, id))?;
     new.stdio = stdio;
-    if rm && let Some(files) = &files {
+    if how.rm
+        && let Some(files) = &files
+    {
         files.note("rm", "")?;
     }
     Ok((new, files))

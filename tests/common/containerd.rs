@@ -140,6 +140,11 @@ impl Containerd {
         done.out
     }
 
+    /// Whether it has a CRIU that goes with this kernel.
+    pub fn has_criu(&self) -> bool {
+        shell::sh("criu check", &[("PATH", &self.path())], 20).code == Some(0)
+    }
+
     /// A namespace that nobody else uses: cgroups and runc's directories are named after it, for all containerds of a host.
     pub fn new_namespace(&self) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -179,7 +184,9 @@ impl Containerd {
     }
 
     fn path(&self) -> String {
-        format!("{}:{}", self.bin.display(), std::env::var("PATH").unwrap_or_default())
+        // A CRIU that goes with this kernel, where the system has none that does.
+        let criu = Version::cache().join("criu/bin");
+        format!("{}:{}:{}", self.bin.display(), criu.display(), std::env::var("PATH").unwrap_or_default())
     }
 
     fn spawn(&self) {

@@ -11,6 +11,7 @@ mod common;
 mod support;
 
 mod blobs;
+mod checkpoint;
 mod containers;
 mod content;
 mod control;

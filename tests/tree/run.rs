@@ -228,8 +228,7 @@ fn checkpoint(world: &World) {
     eventually("it is here", Duration::from_secs(3), || world.exists(&format!("{dir}/task")));
     let to = tempfile::tempdir().unwrap();
     let done = world.sh(&format!("echo checkpoint --image-path {}/c > {dir}/ctl", to.path().display()), 60);
-    let criu = world.sh("command -v criu", 5).code == Some(0);
-    if criu {
+    if world.containerd.has_criu() {
         assert!(done.code == Some(0) && to.path().join("c").exists(), "{done:?}");
     } else {
         assert!(done.err.contains("not supported"), "{done:?}: {}", world.read(&format!("{dir}/error")));

@@ -8,7 +8,7 @@ use crate::node::Object;
 use crate::node::command::Command;
 use crate::node::verb::{Verb, verb};
 use crate::run::create::{self, Words};
-use crate::run::{Engine, control, exec, task, update};
+use crate::run::{Engine, checkpoint, control, exec, task, update};
 use std::sync::Arc;
 
 /// Something that has a task: a container, or the task itself.
@@ -75,6 +75,25 @@ pub const VERBS: &[Verb<Ns>] = &[
         },
     )
     .or(&["containers rm", "containers remove", "containers del"]),
+    verb(
+        "containers checkpoint",
+        "[--rw] [--image] [--task] ID IMAGE",
+        "Makes an image of a container; --task needs CRIU.",
+        |ns: &Ns, command| {
+            let args = command.parse()?;
+            ns.job(command, |namespace, progress| checkpoint::checkpoint(namespace, &args, progress))
+        },
+    ),
+    verb(
+        "containers restore",
+        "[--rw] [--live] ID IMAGE",
+        "Makes a container of such an image and starts it; --live needs CRIU.",
+        |ns: &Ns, command| {
+            let args = command.parse()?;
+            let engine = &ns.shared.engine;
+            ns.job(command, |namespace, progress| checkpoint::restore(engine, namespace, &args, progress))
+        },
+    ),
     verb(
         "containers label",
         "ID LABEL=VALUE…",
