@@ -139,7 +139,7 @@ class Containerd:
 class Ctrfs:
     def __init__(self, world, address, cache, options=()):
         self.world, self.address, self.cache, self.options = world, address, cache, options
-        self.point = world.fresh("mnt", world.disk)
+        self.point, self.state = world.fresh("mnt", world.disk), world.fresh("state")
         self.pid = None
 
     def start(self):
@@ -149,7 +149,7 @@ class Ctrfs:
         return self
 
     def words(self):
-        return (self.world.binary, "-a", self.address, "--cache-dir", str(self.cache), *self.options, str(self.point))
+        return (self.world.binary, "-a", self.address, "--cache-dir", str(self.cache), "--state-dir", str(self.state), *self.options, str(self.point))
 
     def settle(self):
         """Waits for the first connection, after which containerd is asked for nothing on its own."""
