@@ -63,7 +63,7 @@ pub use size::ImageCheck;
 pub use task_write::{Exit, NewTask, Stdio};
 pub use view::Views;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use flight::Flights;
 use mirror::{Keyed, Link, SECOND, Source};
 use rpc::{Call, Rpc, lock, unary};
@@ -229,17 +229,6 @@ impl Client {
         });
         events::follow(&inner)?;
         Ok(Client { inner })
-    }
-
-    /// Fails while containerd is away: what the mirror does not know may be there.
-    pub fn expect_connected(&self) -> Result<()> {
-        match self.state() {
-            State { connected: true, .. } => Ok(()),
-            State { problem, .. } => {
-                let why = problem.unwrap_or_else(|| "no connection yet".into());
-                Err(Error::new(Kind::Away, format!("containerd is not there: {why}")))
-            }
-        }
     }
 
     /// How the connection is. From memory.

@@ -33,6 +33,19 @@ pub(super) fn wire_descriptor(descriptor: &Descriptor) -> types::Descriptor {
     }
 }
 
+/// Makes a snapshot on a parent, of one of the two kinds: only the request and the method differ.
+macro_rules! made {
+    ($ns:expr, $name:literal, $request:ident, $method:ident, ($snapshotter:expr, $key:expr, $parent:expr, $labels:expr)) => {{
+        let object = format!("{} snapshot {}", $snapshotter, $key);
+        let (snapshotter, key, parent) = ($snapshotter.into(), $key.into(), $parent.into());
+        let query = snap::$request { snapshotter, key, parent, labels: map($labels) };
+        let call = $ns.call($name, &object);
+        let made = change!($ns, Patience::Long, call, SnapshotsClient.$method, query);
+        $ns.snapshot_changed($snapshotter, $key);
+        Ok(made?.mounts.into_iter().map(convert::mount).collect())
+    }};
+}
+
 impl Namespace {
     /// An active snapshot on `parent` (empty for none), and how it is mounted.
     pub fn prepare_snapshot(
@@ -42,13 +55,7 @@ impl Namespace {
         parent: &str,
         labels: &BTreeMap<String, String>,
     ) -> Result<Vec<Mount>> {
-        let object = format!("{snapshotter} snapshot {key}");
-        let (snapshotter_, key_, parent) = (snapshotter.into(), key.into(), parent.into());
-        let query = snap::PrepareSnapshotRequest { snapshotter: snapshotter_, key: key_, parent, labels: map(labels) };
-        let call = self.call("Snapshots.Prepare", &object);
-        let made = change!(self, Patience::Long, call, SnapshotsClient.prepare, query);
-        self.snapshot_changed(snapshotter, key);
-        Ok(made?.mounts.into_iter().map(convert::mount).collect())
+        made!(self, "Snapshots.Prepare", PrepareSnapshotRequest, prepare, (snapshotter, key, parent, labels))
     }
 
     /// A view of `parent`: read-only, and collected at once where neither a lease nor a label holds it.
@@ -59,13 +66,7 @@ impl Namespace {
         parent: &str,
         labels: &BTreeMap<String, String>,
     ) -> Result<Vec<Mount>> {
-        let object = format!("{snapshotter} snapshot {key}");
-        let (snapshotter_, key_, parent) = (snapshotter.into(), key.into(), parent.into());
-        let query = snap::ViewSnapshotRequest { snapshotter: snapshotter_, key: key_, parent, labels: map(labels) };
-        let call = self.call("Snapshots.View", &object);
-        let made = change!(self, Patience::Long, call, SnapshotsClient.view, query);
-        self.snapshot_changed(snapshotter, key);
-        Ok(made?.mounts.into_iter().map(convert::mount).collect())
+        made!(self, "Snapshots.View", ViewSnapshotRequest, view, (snapshotter, key, parent, labels))
     }
 
     /// Makes the active snapshot `key` the committed snapshot `name`.

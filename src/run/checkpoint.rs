@@ -3,8 +3,10 @@
 
 use super::Engine;
 use super::control::paused;
-use super::create::{self, LEASE};
+use super::create;
+use super::diff::{self, Difference};
 use super::progress::Progress;
+use super::pull::LEASE;
 use super::task::{self, How, IoArgs};
 use super::unpack;
 use crate::containerd::{
@@ -88,18 +90,23 @@ pub fn checkpoint(ns: &Namespace, args: &CheckpointArgs, progress: &Progress) ->
     let lease = ns.lease(LEASE)?;
     let parts = Parts { held: lease.namespace(), record: &record };
     let work = || {
+        let mut held = None;
         let mut index: Vec<Descriptor> = parts.runtime_options()?.into_iter().collect();
         if args.image {
             index.push(parts.image()?);
         }
         if args.rw {
             progress.say("writing what it changed");
-            index.push(parts.changes()?);
+            let (layer, difference) = parts.changes()?;
+            index.push(layer);
+            held = Some(difference);
         }
         progress.say("writing its state");
         // The state of its processes comes with the spec; `ctr` writes no spec without it, and then cannot restore.
         index.extend(if args.task { parts.state()? } else { vec![parts.spec()?] });
         let target = parts.index(&index)?;
+        // From now on the index holds what it names.
+        drop(held);
         ns.create_image(reference, &target, &LabelChanges::new())
     };
     paused(ns, id, task.as_deref(), work)
@@ -132,19 +139,14 @@ impl Parts<'_> {
     }
 
     /// The layer that the container's own snapshot is.
-    fn changes(&self) -> Result<Descriptor> {
+    fn changes(&self) -> Result<(Descriptor, Difference)> {
         let (snapshotter, key) = (&self.record.snapshotter, &self.record.snapshot_key);
-        let Some(snapshot) = self.held.snapshot(snapshotter, key)? else {
+        if key.is_empty() {
             return fail!(NotFound, "container {}: it has no snapshot; leave --rw out", self.record.id);
-        };
-        let view = format!("{}-checkpoint-{}", self.record.id, std::process::id());
-        let lower = self.held.view_snapshot(snapshotter, &view, &snapshot.parent, &BTreeMap::new())?;
-        let upper = self.held.snapshot_mounts(snapshotter, key);
-        let made =
-            upper.and_then(|upper| self.held.create_diff(&lower, &upper, LAYER, &format!("checkpoint-rw-{key}")));
-        // By name, and not by the garbage collection, which forgets to tell the parent.
-        create::undo_snapshot(self.held, snapshotter, &view);
-        made.map(|made| Descriptor { platform: Some(Platform::host()), ..made })
+        }
+        let reference = format!("checkpoint-rw-{key}");
+        let made = diff::make(self.held, snapshotter, (key, None), LAYER, Some(&reference))?;
+        Ok((descriptor(LAYER, made.reader.digest().clone(), made.reader.size()), made))
     }
 
     fn spec(&self) -> Result<Descriptor> {

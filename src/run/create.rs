@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::progress::Progress;
+use super::pull::LEASE;
 use super::spec::build::{self, Target};
 use super::spec::flags::{self, CreateArgs};
 use super::unpack;
@@ -12,9 +13,6 @@ use crate::error::{Error, Kind, Result};
 use crate::{fail, wait};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-
-/// How long a lease lasts that a killed ctrfs leaves behind: as long as `ctr`'s.
-pub const LEASE: Duration = Duration::from_secs(24 * 3600);
 
 /// How long undoing what was begun may take.
 pub const UNDO: Duration = Duration::from_secs(30);

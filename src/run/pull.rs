@@ -17,17 +17,13 @@ pub const LEASE: Duration = Duration::from_secs(24 * 3600);
 /// So many blobs at once.
 const PARALLEL: usize = 3;
 
-/// `images pull`
-#[derive(Debug, clap::Parser)]
-#[command(name = "images pull", no_binary_name = true)]
-pub struct PullArgs {
+/// What is got from a registry: the flags that a pull and a fetch share.
+#[derive(Debug, clap::Args)]
+pub struct SourceArgs {
     /// The whole reference: docker.io/library/busybox:1.36
     pub reference: String,
     #[command(flatten)]
     pub registry: RegistryArgs,
-    /// Unpack into this snapshotter
-    #[arg(long, value_name = "NAME")]
-    pub snapshotter: Option<String>,
     /// Label the image
     #[arg(long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
@@ -38,10 +34,21 @@ pub struct PullArgs {
     #[arg(long)]
     pub all_platforms: bool,
     /// Manifests and configs of every platform
-    #[arg(long, conflicts_with = "skip_metadata")]
-    pub all_metadata: bool,
-    /// Only the manifests and configs of the platforms that are pulled
     #[arg(long)]
+    pub all_metadata: bool,
+}
+
+/// `images pull`
+#[derive(Debug, clap::Parser)]
+#[command(name = "images pull", no_binary_name = true)]
+pub struct PullArgs {
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Unpack into this snapshotter
+    #[arg(long, value_name = "NAME")]
+    pub snapshotter: Option<String>,
+    /// Only the manifests and configs of the platforms that are pulled
+    #[arg(long, conflicts_with = "all_metadata")]
     pub skip_metadata: bool,
     /// Fetch and do not unpack
     #[arg(long)]
@@ -62,22 +69,8 @@ pub struct PullArgs {
 #[derive(Debug, clap::Parser)]
 #[command(name = "content fetch", no_binary_name = true)]
 pub struct FetchArgs {
-    /// The whole reference
-    pub reference: String,
     #[command(flatten)]
-    pub registry: RegistryArgs,
-    /// Label the image
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub label: Vec<String>,
-    /// What for, instead of this machine's platform
-    #[arg(long, value_name = "PLATFORM")]
-    pub platform: Vec<String>,
-    /// Layers of every platform
-    #[arg(long)]
-    pub all_platforms: bool,
-    /// Manifests and configs of every platform
-    #[arg(long)]
-    pub all_metadata: bool,
+    pub source: SourceArgs,
     /// Manifests and configs, and no layers
     #[arg(long, hide = true)]
     metadata_only: bool,
@@ -92,14 +85,14 @@ pub fn pull(ns: &Namespace, args: &PullArgs, progress: &Progress) -> Result<Desc
         return fail!(Unsupported, "--sync-fs is not supported");
     }
     let modern = is_modern(ns.client())?;
-    let wanted = Wanted::new(&args.platform, args.all_platforms)?;
+    let wanted = Wanted::new(&args.source.platform, args.source.all_platforms)?;
     // From 2.0 on, `ctr` unpacks nothing of what it pulls for all platforms.
-    let unpacks = !(args.no_unpack || modern && args.all_platforms);
-    let all_metadata = args.all_metadata || (modern && !args.skip_metadata);
+    let unpacks = !(args.no_unpack || modern && args.source.all_platforms);
+    let all_metadata = args.source.all_metadata || (modern && !args.skip_metadata);
     let plan = Plan {
-        reference: &args.reference,
-        registry: &args.registry,
-        labels: label_args(&args.label)?,
+        reference: &args.source.reference,
+        registry: &args.source.registry,
+        labels: label_args(&args.source.label)?,
         wanted,
         all_metadata,
         parallel: args.max_concurrent_downloads.filter(|n| *n > 0).unwrap_or(PARALLEL).min(64),
@@ -114,11 +107,11 @@ pub fn fetch(ns: &Namespace, args: &FetchArgs, progress: &Progress) -> Result<De
         return fail!(Unsupported, "--metadata-only is not supported");
     }
     let plan = Plan {
-        reference: &args.reference,
-        registry: &args.registry,
-        labels: label_args(&args.label)?,
-        wanted: Wanted::new(&args.platform, args.all_platforms)?,
-        all_metadata: args.all_metadata,
+        reference: &args.source.reference,
+        registry: &args.source.registry,
+        labels: label_args(&args.source.label)?,
+        wanted: Wanted::new(&args.source.platform, args.source.all_platforms)?,
+        all_metadata: args.source.all_metadata,
         parallel: PARALLEL,
         snapshotter: None,
     };

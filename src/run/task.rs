@@ -11,7 +11,7 @@ use super::unfinished::Note;
 use crate::containerd::{
     ContainerRecord, Descriptor, Exit, Namespace, NewTask, RuncOptions, Status, Stdio, TaskRecord,
 };
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::{fail, wait};
 use clap::{Args, Parser};
 use std::sync::Arc;
@@ -37,10 +37,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub io: IoArgs,
     #[command(flatten)]
-    pub create: CreateArgs,
-    /// Image|RootFS ID [COMMAND] [ARG...]
-    #[arg(trailing_var_arg = true)]
-    pub words: Vec<String>,
+    pub container: CreateCommand,
 }
 
 /// `ctr containers create`.
@@ -90,17 +87,17 @@ pub struct Started {
 
 /// Makes a container and starts it.
 pub fn run(engine: &Arc<Engine>, ns: &Namespace, args: &RunArgs, progress: &Progress) -> Result<Started> {
-    let words = Words::of(&args.create, &args.words)?;
-    args.io.check(args.create.tty)?;
-    let mut create = args.create.clone();
-    create.cpu_shares.get_or_insert(CPU_SHARES);
+    let mut create = args.container.create.clone();
+    let words = Words::of(&create, &args.container.words)?;
+    args.io.check(create.tty)?;
+    create.limits.cpu_shares.get_or_insert(CPU_SHARES);
     let mut note = engine.store.begin(ns, words.id)?;
     if let Err(error) = create::create(engine, ns, (&create, &words), progress, &mut || note.creating()) {
         note.failed(&error);
         return Err(error);
     }
     progress.say(format!("starting container {}", words.id));
-    let how = How { io: &args.io, no_pivot: args.create.no_pivot, rm: args.rm, checkpoint: None };
+    let how = How { io: &args.io, no_pivot: create.no_pivot, rm: args.rm, checkpoint: None };
     let started = start_with(engine, ns, words.id, how, note);
     // As with ctr, a container whose command cannot be started stays to be looked at, unless it was to go anyway.
     if let Err(error) = &started
@@ -160,9 +157,9 @@ pub fn record(ns: &Namespace, id: &str) -> Result<Arc<ContainerRecord>> {
     if let Some(record) = ns.container(id)? {
         return Ok(record);
     }
-    // What is remembered is not all that there is.
-    ns.client().expect_connected().map_err(|e| e.context(format!("container {id}")))?;
-    fail!(NotFound, "container {id}: not found")
+    // What is remembered is not all that there is: containerd itself says so, or is away.
+    ns.container_info(id)?;
+    ns.container(id)?.ok_or_else(|| Error::new(Kind::NotFound, format!("container {id}: not found")))
 }
 
 /// How a task is to be made.

@@ -83,9 +83,6 @@ fn from_flags(args: &CreateArgs, target: &Target<'_>) -> Result<Value> {
         Some(path) => set(&mut spec, &["linux", "cgroupsPath"], path),
         None => {}
     }
-    if args.memory_limit != 0 {
-        set(&mut spec, &["linux", "resources", "memory", "limit"], args.memory_limit);
-    }
     for path in &args.device {
         let devices = device::devices(Path::new(path))?;
         let rules: Vec<Value> = devices.iter().map(device::rule).collect();
@@ -360,25 +357,8 @@ fn capabilities(spec: &mut Value, args: &CreateArgs) -> Result<()> {
 }
 
 fn resources(spec: &mut Value, args: &CreateArgs) {
-    let mut cpu = |name: &str, value: Value| set(spec, &["linux", "resources", "cpu", name], value);
-    if args.cpus > 0.0 {
-        cpu("quota", json!((args.cpus * 100_000.0) as i64));
-        cpu("period", json!(100_000));
-    }
-    if let Some(shares) = args.cpu_shares.filter(|shares| *shares > 0) {
-        cpu("shares", json!(shares));
-    }
-    for (name, value) in [("cpus", &args.cpuset_cpus), ("mems", &args.cpuset_mems)] {
-        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
-            cpu(name, json!(value));
-        }
-    }
-    if args.cpu_quota != -1 || args.cpu_period != 0 {
-        cpu("quota", json!(args.cpu_quota));
-        cpu("period", json!(args.cpu_period));
-    }
-    if let Some(limit) = args.pids_limit {
-        set(spec, &["linux", "resources", "pids", "limit"], limit);
+    for (path, value) in args.limits.of_new().resources() {
+        set(spec, &[&["linux", "resources"], &path[..]].concat(), value);
     }
 }
 

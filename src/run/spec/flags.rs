@@ -3,7 +3,70 @@
 use crate::error::{Error, Kind, Result};
 use crate::fail;
 use clap::Args;
+use serde_json::{Value, json};
 use std::path::Path;
+
+/// What a container may use: of a new one, and of one that is there (`update`).
+#[derive(Debug, Clone, Default, Args)]
+pub struct LimitArgs {
+    /// In bytes
+    #[arg(long, allow_hyphen_values = true)]
+    pub memory_limit: Option<i64>,
+    #[arg(long)]
+    pub cpus: Option<f64>,
+    /// 1024 for `run`, none for `containers create`
+    #[arg(long, allow_hyphen_values = true)]
+    pub cpu_shares: Option<i64>,
+    #[arg(long, allow_hyphen_values = true)]
+    pub cpu_quota: Option<i64>,
+    #[arg(long)]
+    pub cpu_period: Option<u64>,
+    #[arg(long)]
+    pub cpuset_cpus: Option<String>,
+    #[arg(long)]
+    pub cpuset_mems: Option<String>,
+    /// Not ctr's, nerdctl's: how many processes there may be
+    #[arg(long, allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+}
+
+impl LimitArgs {
+    /// Refuses what contradicts itself.
+    pub fn check(&self) -> Result<()> {
+        if self.cpus.is_some_and(|cpus| cpus > 0.0) && (self.cpu_quota.is_some() || self.cpu_period.is_some()) {
+            return fail!(Invalid, "--cpus and --cpu-quota or --cpu-period exclude each other");
+        }
+        Ok(())
+    }
+
+    /// As the `linux.resources` of a spec, with what was said and nothing else.
+    pub fn resources(&self) -> Vec<(Vec<&'static str>, Value)> {
+        let cpus = self.cpus.filter(|cpus| *cpus > 0.0);
+        let quota = cpus.map(|cpus| (cpus * 100_000.0) as i64).or(self.cpu_quota);
+        let period = cpus.map(|_| 100_000).or(self.cpu_period);
+        let text = |text: &Option<String>| text.as_ref().filter(|text| !text.is_empty()).map(|text| json!(text));
+        let given = [
+            (vec!["memory", "limit"], self.memory_limit.map(|n| json!(n))),
+            (vec!["cpu", "quota"], quota.map(|n| json!(n))),
+            (vec!["cpu", "period"], period.map(|n| json!(n))),
+            (vec!["cpu", "shares"], self.cpu_shares.filter(|shares| *shares > 0).map(|n| json!(n))),
+            (vec!["cpu", "cpus"], text(&self.cpuset_cpus)),
+            (vec!["cpu", "mems"], text(&self.cpuset_mems)),
+            (vec!["pids", "limit"], self.pids_limit.map(|n| json!(n))),
+        ];
+        given.into_iter().filter_map(|(path, value)| Some((path, value?))).collect()
+    }
+
+    /// The same as `ctr` takes it for a new container: 0 is no limit of memory, and quota and period come together.
+    pub fn of_new(&self) -> LimitArgs {
+        let mut limits = self.clone();
+        limits.memory_limit = limits.memory_limit.filter(|limit| *limit != 0);
+        let (quota, period) = (limits.cpu_quota.unwrap_or(-1), limits.cpu_period.unwrap_or(0));
+        let said = quota != -1 || period != 0;
+        (limits.cpu_quota, limits.cpu_period) = (said.then_some(quota), said.then_some(period));
+        limits
+    }
+}
 
 /// What a container is to be: everything that goes into its record and its spec.
 #[derive(Debug, Clone, Default, Args)]
@@ -53,24 +116,8 @@ pub struct CreateArgs {
     pub with_ns: Vec<String>,
     #[arg(long)]
     pub allow_new_privs: bool,
-    #[arg(long, default_value_t = 0)]
-    pub memory_limit: u64,
-    #[arg(long, default_value_t = 0.0)]
-    pub cpus: f64,
-    /// 1024 for `run`, none for `containers create`
-    #[arg(long, allow_hyphen_values = true)]
-    pub cpu_shares: Option<i64>,
-    #[arg(long, default_value_t = -1, allow_hyphen_values = true)]
-    pub cpu_quota: i64,
-    #[arg(long, default_value_t = 0)]
-    pub cpu_period: u64,
-    #[arg(long)]
-    pub cpuset_cpus: Option<String>,
-    #[arg(long)]
-    pub cpuset_mems: Option<String>,
-    /// Not ctr's, nerdctl's: how many processes there may be
-    #[arg(long, allow_hyphen_values = true)]
-    pub pids_limit: Option<i64>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     #[arg(long)]
     pub cap_add: Vec<String>,
     #[arg(long)]
@@ -156,9 +203,7 @@ impl CreateArgs {
         if self.apparmor_profile.is_some() && self.apparmor_default_profile.is_some() {
             return fail!(Invalid, "--apparmor-profile and --apparmor-default-profile exclude each other");
         }
-        if self.cpus > 0.0 && (self.cpu_quota != -1 || self.cpu_period != 0) {
-            return fail!(Invalid, "--cpus and --cpu-quota or --cpu-period exclude each other");
-        }
+        self.limits.of_new().check()?;
         let runc = self.runtime == "io.containerd.runc.v2";
         if !runc && (self.runc_binary.is_some() || self.runc_systemd_cgroup) {
             return fail!(Invalid, "--runc-binary and --runc-systemd-cgroup are for the runtime io.containerd.runc.v2");

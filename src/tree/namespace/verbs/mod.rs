@@ -99,13 +99,7 @@ fn pairs(command: &Command, words: &[Word]) -> Result<LabelChanges> {
     if words.is_empty() {
         return fail!(Invalid, "a label, as KEY=VALUE, must be given");
     }
-    let pair = |word: &Word| match word.text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => {
-            let error = Error::new(Kind::Invalid, format!("{}: a label is KEY=VALUE", word.text));
-            Err(error.at(&command.line, word.at))
-        }
-    };
+    let pair = |word: &Word| pair(&word.text).map_err(|error| error.at(&command.line, word.at));
     words.iter().map(pair).collect()
 }
 
@@ -116,9 +110,12 @@ pub fn one_label(key: &str, value: Option<&str>) -> LabelChanges {
 
 /// The same texts as labels, where there may be none.
 fn labels(texts: &[String]) -> Result<LabelChanges> {
-    let pair = |text: &String| match text.split_once('=') {
+    texts.iter().map(|text| pair(text)).collect()
+}
+
+fn pair(text: &str) -> Result<(String, String)> {
+    match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => fail!(Invalid, "{text}: a label is KEY=VALUE"),
-    };
-    texts.iter().map(pair).collect()
+    }
 }

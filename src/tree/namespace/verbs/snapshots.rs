@@ -7,6 +7,7 @@ use crate::fail;
 use crate::node::command::Command;
 use crate::node::verb::{Verb, verb};
 use crate::run::diff::{self, DiffArgs};
+use crate::run::unpack;
 use crate::tree::namespace::Ns;
 use std::time::SystemTime;
 
@@ -120,9 +121,7 @@ fn root() -> LabelChanges {
 
 /// The snapshotter that is named, else the namespace's, else containerd's own default.
 pub fn known(ns: &Ns, given: Option<&str>) -> Result<String> {
-    const DEFAULT: &str = "containerd.io/defaults/snapshotter";
-    let labels = ns.namespace.labels()?;
-    let name = given.or_else(|| labels.get(DEFAULT)).unwrap_or("overlayfs").to_owned();
+    let name = unpack::snapshotter(&ns.namespace, given)?;
     let loaded = ns.namespace.client().snapshotters()?;
     match loaded.iter().any(|snapshotter| **snapshotter == *name) {
         true => Ok(name),
