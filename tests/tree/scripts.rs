@@ -23,6 +23,12 @@ fn runs_in_the_foreground(world: &World) {
         let done = sh(world, &script, 30);
         assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (Some(3), "a\nb\nit's\n", "oops\n"), "{shell}");
         assert!(world.ls("containers").is_empty(), "{shell}");
+        // Whoever stands in a namespace means that one; where there is none, what to do is said.
+        let run = format!("{shell} $C/ctrfs-run {tiny} {id} sh -c 'exit 3' </dev/null");
+        let here = sh(world, &format!("cd $CTRFS/images; unset CTRFS; {run}"), 30);
+        assert_eq!(here.code, Some(3), "{here:?}");
+        let nowhere = sh(world, &format!("cd /proc; CTRFS=/proc; {run}"), 30);
+        assert!(nowhere.code == Some(125) && nowhere.err.contains("set CTRFS"), "{nowhere:?}");
         let bad = sh(world, &format!("{shell} $C/ctrfs-run {tiny} {id} /no/such </dev/null"), 30);
         assert!(bad.code == Some(125) && bad.err.contains("/no/such"), "{bad:?}");
         world.sh(&format!("echo delete > containers/{id}/ctl"), 20).ok();
