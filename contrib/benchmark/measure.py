@@ -98,6 +98,7 @@ class Report:
 
     def __init__(self):
         self.sections = []  # (heading, rows, remarks)
+        self.ratios = {}  # (heading, row): (which is better, the numbers of all rounds)
 
     def section(self, heading):
         say(heading)
@@ -115,12 +116,19 @@ class Report:
     def at_least(self, what, ours, theirs, target=None, name="", limit=None):
         """Ours is to be `target` times faster than theirs (lists of seconds, in pairs)."""
         ratios = [b / a for a, b in zip(ours, theirs)]
+        self._keep(what, name, "more", ratios)
         self._ratio(what, ours, theirs, ratios, name, target, limit or (f"≥ {target}×" if target else ""), lambda r: r >= target)
 
     def at_most(self, what, ours, theirs, target=None, name="", limit=None):
         """Ours may take `target` times as long as theirs."""
         ratios = [a / b for a, b in zip(ours, theirs)]
+        self._keep(what, name, "less", ratios)
         self._ratio(what, ours, theirs, ratios, name, target, limit or (f"≤ {target}×" if target else ""), lambda r: r <= target)
+
+    def _keep(self, what, name, better, ratios):
+        """Remembers a row under a name of its own: several are called `the same`."""
+        heading, rows, _ = self.sections[-1]
+        self.ratios[heading, f"{len(rows) + 1}. {what} – {name}"] = (better, ratios)
 
     def _ratio(self, what, ours, theirs, ratios, name, target, limit, good):
         middle = statistics.median(ratios)
