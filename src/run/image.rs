@@ -35,6 +35,15 @@ pub struct DeleteArgs {
     pub names: Vec<String>,
 }
 
+/// `images prune`
+#[derive(Debug, clap::Parser)]
+#[command(name = "images prune", no_binary_name = true)]
+pub struct PruneArgs {
+    /// All images of which no container is
+    #[arg(long)]
+    pub all: bool,
+}
+
 /// `images label`
 #[derive(Debug, clap::Parser)]
 #[command(name = "images label", no_binary_name = true)]
@@ -103,6 +112,31 @@ pub fn delete(ns: &Namespace, names: &[String], sync: bool) -> Result<()> {
     let Some((last, others)) = names.split_last() else { return fail!(Invalid, "an image must be given") };
     others.iter().try_for_each(|name| ns.delete_image(name, false))?;
     ns.delete_image(last, sync)
+}
+
+/// Deletes all images that no container was made from, by their names: as `ctr` has it, another name of an image that is
+/// used goes.
+pub fn prune(ns: &Namespace, args: &PruneArgs, progress: &Progress) -> Result<()> {
+    if !args.all {
+        return fail!(Invalid, "images prune: needs --all, which deletes every image that no container was made from");
+    }
+    let names: Vec<Arc<str>> = ns.images()?.keys().cloned().collect();
+    let mut count = 0;
+    for name in names {
+        wait::check()?;
+        // Asked each time: a container may have been made from it meanwhile.
+        if ns.containers()?.values().any(|container| *container.image == *name) {
+            continue;
+        }
+        match ns.delete_image(&name, false) {
+            // Somebody else was faster.
+            Err(error) if error.kind() == Kind::NotFound => {}
+            deleted => deleted?,
+        }
+        count += 1;
+        progress.say(format!("deleted {count} images, {name} last"));
+    }
+    Ok(())
 }
 
 /// Sets and clears labels of an image.

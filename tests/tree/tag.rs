@@ -87,6 +87,31 @@ fn moved(world: &World) {
     }
 }
 
+/// `images prune --all` leaves the images that containers were made from, running or not, and nothing else; without
+/// the flag nothing happens.
+fn prune(world: &World) {
+    let image = world.tiny();
+    stored(world, "h/idle:1");
+    world.order("", &format!("images tag {image} used/twice:1 unused/again:1"));
+    world.order("", &format!("run {image} {} sleep 1000", world.new_id("runs")));
+    world.order("", &format!("containers create used/twice:1 {} true", world.new_id("is")));
+    let names = || world.ctr(&["images", "ls", "-q"]).lines().map(str::to_owned).collect::<Vec<_>>();
+    let before = names();
+    assert_eq!(before.len(), 4, "{before:?}");
+    assert_eq!(world.refused("", "images prune"), libc::EINVAL);
+    assert!(world.read("error").contains("--all"), "{}", world.read("error"));
+    assert_eq!(world.refused("", "images prune --all h/idle:1"), libc::EINVAL);
+    assert_eq!(names(), before);
+    world.order("", "ctr i prune --all");
+    assert_eq!(names(), [image, "used/twice:1"]);
+    assert!(!world.exists("images/h") && !world.exists("images/unused") && world.exists("images/used/twice:1"));
+    world.order("", "images prune --all");
+    assert_eq!(names(), [image, "used/twice:1"]);
+    let ro = crate::common::Mount::new(&world.containerd, &["-o", "ro"]);
+    let passive = ro.sh(&format!("echo images prune --all > $M/{}", world.path("ctl")), 10);
+    assert!(passive.err.contains("Read-only"), "{passive:?}");
+}
+
 /// Labels are set and taken away.
 fn label(world: &World) {
     stored(world, "h/a:1");
@@ -129,4 +154,4 @@ fn unpack(world: &World) {
     assert_eq!(world.containerd.rpc().leases(&world.namespace).len(), 0);
 }
 
-crate::each_version!(tag, by_name, moved, label, delete, unpack);
+crate::each_version!(tag, by_name, moved, prune, label, delete, unpack);

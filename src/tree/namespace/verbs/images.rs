@@ -7,7 +7,7 @@ use crate::node::command::Command;
 use crate::node::verb::{Verb, verb};
 use crate::run::convert::{self, ConvertArgs};
 use crate::run::export::{self, ExportArgs};
-use crate::run::image::{self, DeleteArgs, LabelArgs, TagArgs, UnpackArgs};
+use crate::run::image::{self, DeleteArgs, LabelArgs, PruneArgs, TagArgs, UnpackArgs};
 use crate::run::import::{self, ImportArgs, ImportFlags};
 use crate::run::pull::{self, PullArgs};
 use crate::run::push::{self, PushArgs};
@@ -91,6 +91,10 @@ pub const VERBS: &[Verb<Ns>] = &[
         image::delete(&ns.namespace, &args.names, args.sync)
     })
     .or(&["images rm", "images remove", "images del"]),
+    verb("images prune", "--all", "Deletes all images that no container was made from.", |ns: &Ns, command| {
+        let args: PruneArgs = command.parse()?;
+        ns.job(command, |namespace, progress| image::prune(namespace, &args, progress))
+    }),
     verb(
         "images label",
         "[--replace-all] IMAGE KEY=VALUE…",
