@@ -19,6 +19,7 @@ mod keeper;
 pub mod layout;
 pub mod output;
 pub mod parallel;
+mod pid_file;
 pub mod platforms;
 pub mod process;
 pub mod progress;

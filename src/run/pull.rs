@@ -82,7 +82,7 @@ pub fn pull(ns: &Namespace, args: &PullArgs, progress: &Progress) -> Result<Desc
         return fail!(Unsupported, "--print-chainid is not supported; layers/*/chain_id of the image has it");
     }
     if args.sync_fs {
-        return fail!(Unsupported, "--sync-fs is not supported");
+        return fail!(Unsupported, "--sync-fs is not supported; run `sync` when it is pulled");
     }
     let modern = is_modern(ns.client())?;
     let wanted = Wanted::new(&args.source.platform, args.source.all_platforms)?;
@@ -104,7 +104,10 @@ pub fn pull(ns: &Namespace, args: &PullArgs, progress: &Progress) -> Result<Desc
 /// Fetches an image's content and unpacks nothing; its target.
 pub fn fetch(ns: &Namespace, args: &FetchArgs, progress: &Progress) -> Result<Descriptor> {
     if args.metadata_only {
-        return fail!(Unsupported, "--metadata-only is not supported");
+        return fail!(
+            Unsupported,
+            "--metadata-only is not supported; `images pull --platform P --no-unpack` fetches one platform alone"
+        );
     }
     let plan = Plan {
         reference: &args.source.reference,

@@ -3,6 +3,7 @@
 use super::Engine;
 use super::create::{self, UNDO, Words};
 use super::detached::detached;
+use super::pid_file::PidFile;
 use super::process::{AtEnd, Process, paths};
 use super::progress::Progress;
 use super::spec::flags::CreateArgs;
@@ -14,6 +15,7 @@ use crate::containerd::{
 use crate::error::{Error, Kind, Result};
 use crate::{fail, wait};
 use clap::{Args, Parser};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,6 +61,9 @@ pub struct StartArgs {
     pub detach: bool,
     #[arg(long)]
     pub no_pivot: bool,
+    /// Write the pid of the task into this file of the host
+    #[arg(long)]
+    pub pid_file: Option<PathBuf>,
     #[command(flatten)]
     pub io: IoArgs,
 }
@@ -90,6 +95,7 @@ pub fn run(engine: &Arc<Engine>, ns: &Namespace, args: &RunArgs, progress: &Prog
     let mut create = args.container.create.clone();
     let words = Words::of(&create, &args.container.words)?;
     args.io.check(create.tty)?;
+    let pid_file = create.pid_file.as_deref().map(PidFile::new).transpose()?;
     create.limits.cpu_shares.get_or_insert(CPU_SHARES);
     let mut note = engine.store.begin(ns, words.id)?;
     if let Err(error) = create::create(engine, ns, (&create, &words), progress, &mut || note.creating()) {
@@ -109,21 +115,29 @@ pub fn run(engine: &Arc<Engine>, ns: &Namespace, args: &RunArgs, progress: &Prog
         }
     }
     let started = started?;
+    pid_file.map_or(Ok(()), |file| file.write(started.pid))?;
     started.files.iter().for_each(|files| progress.started(files));
     Ok(started)
 }
 
 /// Starts a container that is there.
 pub fn start(engine: &Arc<Engine>, ns: &Namespace, id: &str, args: &StartArgs) -> Result<Started> {
+    let pid_file = args.pid_file.as_deref().map(PidFile::new).transpose()?;
     let note = engine.store.begin(ns, id)?;
-    start_with(engine, ns, id, How { io: &args.io, no_pivot: args.no_pivot, rm: false, checkpoint: None }, note)
+    let how = How { io: &args.io, no_pivot: args.no_pivot, rm: false, checkpoint: None };
+    let started = start_with(engine, ns, id, how, note)?;
+    pid_file.map_or(Ok(()), |file| file.write(started.pid))?;
+    Ok(started)
 }
 
 impl IoArgs {
     /// Refuses what shims do not take: some of it would crash them, some wait for ever.
     pub fn check(&self, terminal: bool) -> Result<()> {
         if self.fifo_dir.is_some() {
-            return fail!(Unsupported, "--fifo-dir is not supported here; input and output are files of the task");
+            return fail!(
+                Unsupported,
+                "--fifo-dir is not supported here; input and output are files of the task: task/stdin, stdout, stderr"
+            );
         }
         let Some(uri) = &self.log_uri else { return Ok(()) };
         if terminal {

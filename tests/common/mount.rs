@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// No test may use a mount for longer: it is killed then, and whoever waits in it wakes up.
 const LONGEST: Duration = Duration::from_secs(240);
 
+/// Of mounts of this process.
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
 /// The binary under test.
 pub fn ctrfs() -> Command {
     Command::new(env!("CARGO_BIN_EXE_ctrfs"))
@@ -31,7 +34,6 @@ impl Mount {
     /// Mounts a containerd, with more options if need be, and waits until the mount answers.
     #[track_caller]
     pub fn new(containerd: &Containerd, options: &[&str]) -> Mount {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
         let dir = containerd.dir.join(format!("mount{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir_all(dir.join("m")).unwrap();
         Mount::at(&dir.join("m"), &containerd.address(), &dir, options)
@@ -40,9 +42,23 @@ impl Mount {
     /// Mounts whatever listens at `address` on a directory; `dir` takes the cache and what is said on stderr.
     #[track_caller]
     pub fn at(path: &Path, address: &str, dir: &Path, options: &[&str]) -> Mount {
+        Mount::start(ctrfs(), path, address, dir, options)
+    }
+
+    /// The same, of a ctrfs with some variables in its environment.
+    #[track_caller]
+    pub fn with_env(containerd: &Containerd, variables: &[(&str, &str)]) -> Mount {
+        let dir = containerd.dir.join(format!("mount-env-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        fs::create_dir_all(dir.join("m")).unwrap();
+        let mut command = ctrfs();
+        command.envs(variables.iter().copied());
+        Mount::start(command, &dir.join("m"), &containerd.address(), &dir, &[])
+    }
+
+    #[track_caller]
+    fn start(mut command: Command, path: &Path, address: &str, dir: &Path, options: &[&str]) -> Mount {
         let said = dir.join("stderr");
         let stderr = fs::File::options().create(true).append(true).open(&said).unwrap();
-        let mut command = ctrfs();
         command.args(["-f", "-a", address, "--cache-dir"]).arg(dir.join("cache"));
         // One for all mounts of a containerd: what one ctrfs started, the next one finds.
         command.arg("--state-dir").arg(dir.parent().unwrap_or(dir).join("ctrfs-state")).args(options).arg(path);

@@ -7,7 +7,10 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+mod tokens;
 
 /// Who may enter a closed registry.
 pub const USER: &str = "me:s3cret";
@@ -20,6 +23,8 @@ pub enum Kind {
     Closed,
     /// With a certificate of its own authority.
     Tls,
+    /// That believes the tokens of a server, which gives them to who has the password.
+    Token,
 }
 
 /// A running registry; gone when dropped.
@@ -28,6 +33,8 @@ pub struct Registry {
     /// `127.0.0.1:<port>`
     pub host: String,
     pub dir: tempfile::TempDir,
+    /// What the server of tokens was asked, and by whom.
+    pub asked: Arc<Mutex<Vec<String>>>,
     child: Child,
 }
 
@@ -36,6 +43,7 @@ impl Registry {
     pub fn start(kind: Kind) -> Registry {
         let dir = tempfile::Builder::new().prefix("ctrfs-registry-").tempdir().unwrap();
         let path = dir.path().display().to_string();
+        let asked = Arc::default();
         let mut config = format!(
             "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: {path}/data}}\n  delete: {{enabled: true}}\n\
              http:\n  addr: 127.0.0.1:0\n"
@@ -46,6 +54,12 @@ impl Registry {
                 let (user, password) = USER.split_once(':').unwrap();
                 shell::sh(&format!("htpasswd -Bbc {path}/htpasswd {user} {password} 2>/dev/null"), &[], 20).ok();
                 config += &format!("auth:\n  htpasswd: {{realm: test, path: {path}/htpasswd}}\n");
+            }
+            Kind::Token => {
+                let realm = tokens::serve(&path, &asked);
+                config += &format!(
+                    "auth:\n  token: {{realm: {realm:?}, service: registry, issuer: ctrfs-tests, rootcertbundle: {path}/server.crt}}\n"
+                );
             }
             Kind::Tls => {
                 let made = shell::sh(&format!("{CERTIFICATE} 2>/dev/null"), &[("D", &path)], 20);
@@ -63,7 +77,7 @@ impl Registry {
             .stderr(log)
             .spawn()
             .expect("docker-registry is missing: run contrib/setup packages");
-        let mut registry = Registry { kind, host: String::new(), dir, child };
+        let mut registry = Registry { kind, host: String::new(), dir, asked, child };
         let log = registry.dir.path().join("log");
         shell::eventually(
             &format!("the registry listens; its log is {}", log.display()),
@@ -92,7 +106,11 @@ impl Registry {
         let reference = self.reference(name);
         let script = "mkdir $W/oci && tar -xf $W/x.tar -C $W/oci &&
             skopeo copy --quiet --all --preserve-digests --dest-tls-verify=false $A oci:$W/oci:it docker://$R";
-        let auth = if self.kind == Kind::Closed { format!("--dest-creds={USER}") } else { String::new() };
+        let auth = if matches!(self.kind, Kind::Closed | Kind::Token) {
+            format!("--dest-creds={USER}")
+        } else {
+            String::new()
+        };
         let variables = [("W", work.path().to_str().unwrap()), ("R", &reference), ("A", &auth)];
         let done = shell::sh(script, &variables, 60);
         assert_eq!(done.code, Some(0), "{done:?}");
@@ -167,7 +185,7 @@ impl Drop for Registry {
 }
 
 /// An authority, and a certificate of it for this machine.
-const CERTIFICATE: &str = "cd $D && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority \
+pub(super) const CERTIFICATE: &str = "cd $D && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority \
     -addext basicConstraints=critical,CA:TRUE -keyout ca.key -out ca.crt && \
     openssl req -newkey rsa:2048 -nodes -subj /CN=127.0.0.1 -keyout server.key -out server.csr && \
     printf 'subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n' >ext && \

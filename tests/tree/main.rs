@@ -10,6 +10,7 @@ mod common;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod auth;
 mod blobs;
 mod checkpoint;
 mod containers;

@@ -139,6 +139,28 @@ fn run_and_delete(world: &World) {
     });
 }
 
+/// `--pid-file` holds the pid once the task runs, as `ctr` writes it, and is not there if nothing runs.
+fn pid_file(world: &World) {
+    let image = world.tiny();
+    let dir = world.containerd.dir.join(format!("{}-pids", world.namespace));
+    std::fs::create_dir(&dir).unwrap();
+    let at = |name: &str| dir.join(name).display().to_string();
+    let id = world.new_id("pid");
+    world.order("", &format!("run --pid-file {} {image} {id} sleep 1000", at("one")));
+    let pid = world.value(&format!("containers/{id}/task/pid"));
+    assert_eq!(std::fs::read_to_string(at("one")).unwrap(), pid);
+    let second = world.new_id("pid");
+    world.order("", &format!("containers create {image} {second} sleep 1000"));
+    world.order("", &format!("tasks start --pid-file {} {second}", at("two")));
+    let pid = world.value(&format!("containers/{second}/task/pid"));
+    assert_eq!(std::fs::read_to_string(at("two")).unwrap(), pid);
+    assert_ne!(world.refused("", &format!("run --pid-file {} {image} {id} true", at("three"))), 0);
+    assert_ne!(world.refused("", &format!("run --rm --pid-file {} {image} {id}x /no/such", at("three"))), 0);
+    let mut left: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["one", "two"]);
+}
+
 /// A flag that is not supported is refused by name, and what is missing is said.
 fn refused_by_name(world: &World) {
     let tiny = world.tiny();
@@ -146,6 +168,15 @@ fn refused_by_name(world: &World) {
         (format!("run --cni {tiny} x true"), "Operation not supported", "--cni is not supported"),
         (format!("run --gpus 0 {tiny} x true"), "Operation not supported", "--gpus is not supported"),
         (format!("run --fifo-dir /tmp {tiny} x true"), "Operation not supported", "--fifo-dir is not supported"),
+        (format!("run --sync-fs {tiny} x true"), "Operation not supported", "run `sync`"),
+        (format!("containers create --pid-file /tmp/x {tiny} x true"), "Operation not supported", "`tasks start`"),
+        (format!("run --pid-file x {tiny} x true"), "Invalid argument", "say the whole path"),
+        (format!("run --pid-file /no/such/dir/x {tiny} x true"), "No such file or directory", "--pid-file"),
+        ("images pull --tlscert /x h/x:1".to_owned(), "Operation not supported", "skopeo copy"),
+        ("images pull --tlskey /x h/x:1".to_owned(), "Operation not supported", "skopeo copy"),
+        ("images push --refresh t0ken h/x:1".to_owned(), "Operation not supported", "--user-file"),
+        ("images pull --sync-fs h/x:1".to_owned(), "Operation not supported", "run `sync`"),
+        ("images import --sync-fs /etc/passwd".to_owned(), "Operation not supported", "run `sync`"),
         (format!("run --no-such {tiny} x true"), "Invalid argument", "--no-such"),
         (format!("run {tiny}"), "Invalid argument", "container id must be provided"),
         ("run".to_owned(), "Invalid argument", "image ref must be provided"),
@@ -273,6 +304,7 @@ crate::each_version!(
     checkpoint,
     equals_ctrs,
     run_and_delete,
+    pid_file,
     refused_by_name,
     a_bad_command,
     a_life,

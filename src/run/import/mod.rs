@@ -77,7 +77,7 @@ pub fn import_file(ns: &Namespace, args: &ImportArgs, progress: &Progress) -> Re
 /// Imports an archive as it comes; the names of the images.
 pub fn import(ns: &Namespace, args: &ImportFlags, source: impl Read, progress: &Progress) -> Result<Vec<String>> {
     if args.sync_fs {
-        return fail!(Unsupported, "--sync-fs is not supported");
+        return fail!(Unsupported, "--sync-fs is not supported; run `sync` when it is imported");
     }
     let modern = is_modern(ns.client())?;
     let today = jiff::Timestamp::now().to_string();

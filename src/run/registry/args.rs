@@ -48,7 +48,7 @@ pub struct RegistryArgs {
     #[arg(long, value_name = "FILE")]
     pub tlscacert: Option<PathBuf>,
     #[arg(long, hide = true)]
-    refresh: Option<String>,
+    refresh: Option<Secret>,
     #[arg(long, hide = true)]
     tlscert: Option<String>,
     #[arg(long, hide = true)]
@@ -59,13 +59,16 @@ pub struct RegistryArgs {
     http_trace: bool,
 }
 
+/// What to do where a registry wants to see a certificate.
+const CERTIFICATE: &str = "let skopeo copy the image, with --src-cert-dir, to an archive, and import that";
+
 impl RegistryArgs {
     /// Refuses by its name what `ctr` has and ctrfs has not.
     pub fn check(&self) -> Result<()> {
         let given = [
-            (self.refresh.is_some(), "--refresh", "use --user or --user-file"),
-            (self.tlscert.is_some(), "--tlscert", "client certificates are not supported"),
-            (self.tlskey.is_some(), "--tlskey", "client certificates are not supported"),
+            (self.refresh.is_some(), "--refresh", "give the user and a password or access token by --user-file"),
+            (self.tlscert.is_some(), "--tlscert", CERTIFICATE),
+            (self.tlskey.is_some(), "--tlskey", CERTIFICATE),
             (self.http_dump, "--http-dump", "start ctrfs with --debug"),
             (self.http_trace, "--http-trace", "start ctrfs with --debug"),
         ];

@@ -106,7 +106,9 @@ fn from_config(host: &str, bytes: &[u8]) -> Result<RegistryAuth> {
     if config.creds_store.is_empty() {
         return Ok(RegistryAuth::Anonymous);
     }
-    for name in names.iter().take(2) {
+    // As `docker login` files it: Docker's own under its old address, any other under its host.
+    let filed = if names.first().is_some_and(|name| name == "https://index.docker.io/v1/") { 0..1 } else { 1..3 };
+    for name in names.get(filed).unwrap_or_default() {
         if let Some(auth) = helped(&config.creds_store, name)? {
             return Ok(auth);
         }
@@ -181,7 +183,9 @@ fn helped(helper: &str, registry: &str) -> Result<Option<RegistryAuth>> {
         return fail!(Invalid, "{program}: its answer has no user and no secret");
     };
     match answer.username.as_str() {
-        "<token>" => fail!(Unsupported, "{program}: identity tokens are not supported"),
+        "<token>" => {
+            fail!(Unsupported, "{program}: identity tokens are not supported; log in with a user and an access token")
+        }
         "" => Ok(None),
         _ => Ok(Some(RegistryAuth::Basic(answer.username, answer.secret))),
     }

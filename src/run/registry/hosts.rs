@@ -147,7 +147,11 @@ fn docker_certificates(directory: &Path, host: &str, args: &RegistryArgs) -> Res
                 host.verify = true;
             }),
             Some("cert" | "key") => {
-                return fail!(Unsupported, "{}: client certificates are not supported", path.display());
+                return fail!(
+                    Unsupported,
+                    "{}: client certificates are not supported; let skopeo copy the image to an archive, and import that",
+                    path.display()
+                );
             }
             _ => {}
         }
@@ -177,7 +181,10 @@ fn endpoint(url: &str, table: HostTable, directory: &Path) -> Result<Host> {
         (table.dial_timeout.is_some(), "dial_timeout"),
     ] {
         if given {
-            return fail!(Unsupported, "host {url}: {name} is not supported");
+            return fail!(
+                Unsupported,
+                "host {url}: {name} is not supported; take it out, or let skopeo fetch the image"
+            );
         }
     }
     let (tls, rest) = match url.split_once("://") {

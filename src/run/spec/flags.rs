@@ -164,7 +164,7 @@ pub struct CreateArgs {
     #[arg(long)]
     pub blockio_class: Option<String>,
     #[arg(long)]
-    pub pid_file: Option<String>,
+    pub pid_file: Option<std::path::PathBuf>,
     #[arg(long)]
     pub no_pivot: bool,
 }
@@ -177,8 +177,7 @@ impl CreateArgs {
             ("--gpus", !self.gpus.is_empty(), "pass the devices with --device"),
             ("--blockio-config-file", self.blockio_config_file.is_some(), "put linux.resources.blockIO into --config"),
             ("--blockio-class", self.blockio_class.is_some(), "put linux.resources.blockIO into --config"),
-            ("--sync-fs", self.sync_fs, "unpack the image before"),
-            ("--pid-file", self.pid_file.is_some(), "read task/pid"),
+            ("--sync-fs", self.sync_fs, "unpack the image before, and run `sync`"),
         ];
         for (flag, given, remedy) in refused {
             if given {

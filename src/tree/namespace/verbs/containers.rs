@@ -58,6 +58,9 @@ pub const VERBS: &[Verb<Ns>] = &[
     verb("containers create", "[FLAGS] IMAGE ID [COMMAND…]", "Makes a container.", |ns: &Ns, command| {
         let args: task::CreateCommand = command.parse()?;
         let words = Words::of(&args.create, &args.words)?;
+        if args.create.pid_file.is_some() {
+            return fail!(Unsupported, "--pid-file is not supported here; nothing runs yet: give it to `tasks start`");
+        }
         let engine = &ns.shared.engine;
         ns.job(command, |namespace, progress| {
             create::create(engine, namespace, (&args.create, &words), progress, &mut || Ok(()))

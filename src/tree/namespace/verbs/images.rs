@@ -14,7 +14,7 @@ use crate::run::push::{self, PushArgs};
 use crate::tree::namespace::Ns;
 
 /// Flags whose values are shown nowhere.
-pub const SECRET: &[&str] = &["--user", "-u"];
+pub const SECRET: &[&str] = &["--user", "-u", "--refresh"];
 
 pub const VERBS: &[Verb<Ns>] = &[
     verb("images pull", "[FLAG…] REFERENCE", "Pulls an image from a registry and unpacks it.", |ns: &Ns, command| {
