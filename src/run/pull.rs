@@ -106,7 +106,7 @@ pub fn fetch(ns: &Namespace, args: &FetchArgs, progress: &Progress) -> Result<De
     if args.metadata_only {
         return fail!(
             Unsupported,
-            "--metadata-only is not supported; `images pull --platform P --no-unpack` fetches one platform alone"
+            "--metadata-only is not supported; `skopeo inspect --raw` and `--config` show manifest and config"
         );
     }
     let plan = Plan {
