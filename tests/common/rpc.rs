@@ -306,6 +306,14 @@ impl Rpc {
         }
     }
 
+    /// Sends an event of a topic of our own that takes about so many bytes.
+    pub fn publish(&self, namespace: &str, topic: &str, bytes: usize) {
+        let value = format!("{{\"text\":\"{}\"}}", "x".repeat(bytes)).into_bytes();
+        let event = Some(prost_types::Any { type_url: "tests.Text".into(), value });
+        let request = within(namespace, PublishRequest { topic: topic.into(), event });
+        self.wait(self.client.events().publish(request)).unwrap();
+    }
+
     pub fn namespaces(&self) -> Vec<Namespace> {
         let request = within("default", ListNamespacesRequest::default());
         self.wait(self.client.namespaces().list(request)).unwrap().into_inner().namespaces

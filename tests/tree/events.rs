@@ -82,6 +82,32 @@ fn follow(world: &World) {
     tail.wait().unwrap();
 }
 
+/// A follower that is overrun hears of it once, as EPIPE, and goes on with the oldest that is kept.
+fn overrun(world: &World) {
+    use std::io::Read;
+    wait_for_stream(world);
+    let mut slow = std::fs::File::open(world.mount().at_path(&world.path("events.follow"))).unwrap();
+    let mut buffer = vec![0; 64 << 10];
+    assert!(slow.read(&mut buffer).unwrap() > 0);
+    for n in 0..100 {
+        world.containerd.rpc().publish(&world.namespace, &format!("/tests/{n}"), 100_000);
+    }
+    eventually("they have come", Duration::from_secs(10), || world.read("events").contains("/tests/99"));
+    let error = slow.read(&mut buffer).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EPIPE), "{error}");
+    let mut rest = Vec::new();
+    while !String::from_utf8_lossy(&rest).contains("/tests/99") || !rest.ends_with(b"\n") {
+        let count = slow.read(&mut buffer).expect("it is said once");
+        assert!(count > 0, "a follower does not end");
+        rest.extend_from_slice(&buffer[..count]);
+    }
+    let events = parse(std::str::from_utf8(&rest).unwrap());
+    let numbers: Vec<u64> = events.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
+    assert!(numbers.windows(2).all(|two| two[0] < two[1]), "{numbers:?}");
+    let first = events[0]["topic"].as_str().unwrap();
+    assert!(first.starts_with("/tests/") && first != "/tests/0", "it begins with the oldest that is kept: {first}");
+}
+
 /// Readers that wait die at once when they are killed, by SIGINT or SIGKILL, and `head` ends by itself.
 fn readers_die(world: &World) {
     wait_for_stream(world);
@@ -169,5 +195,5 @@ fn gap(world: &World) {
     eventually("events go on", Duration::from_secs(5), || world.read("events").contains(tiny));
 }
 
-crate::each_version!(are_a_file, of_one_namespace, follow, readers_die, poll, a_hundred_readers);
+crate::each_version!(are_a_file, of_one_namespace, follow, overrun, readers_die, poll, a_hundred_readers);
 crate::each_version_alone!(gap);

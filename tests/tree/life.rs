@@ -260,7 +260,53 @@ fn read_only(world: &World) {
     assert!(mount::mounted(&mount.path).unwrap().1.split(',').any(|option| option == "ro"));
 }
 
+/// An ordinary user mounts with fusermount3, sees everything that the socket lets him ask for, and nobody else sees it.
+fn as_an_ordinary_user(world: &World) {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    const NOBODY: u32 = 65534;
+    let tiny = world.tiny();
+    let dir = Dir::new();
+    let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    open(dir.0.path(), 0o755);
+    // A socket that he may connect to, and a program that he may run, wherever this was built.
+    let slow = crate::common::slow::Slow::before(&world.containerd.address());
+    open(slow.socket.parent().unwrap(), 0o755);
+    open(&slow.socket, 0o666);
+    let program = dir.path("ctrfs");
+    fs::copy(mount::ctrfs().get_program(), &program).unwrap();
+    let (point, home) = (dir.make("m"), dir.make("home"));
+    [&point, &home].iter().for_each(|path| chown(path, Some(NOBODY), Some(NOBODY)).unwrap());
+    // In a mount namespace of its own, with a /dev/fuse that all may open: some hosts leave it to root.
+    let script = format!(
+        r#"mkdir $H/dev && mount -t tmpfs tmpfs $H/dev && mknod -m 666 $H/dev/fuse c 10 229 && mount --bind $H/dev/fuse /dev/fuse
+        cd / && user='setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --inh-caps=-all'
+        I=$P/namespaces/{namespace}/images/{tiny}; export I
+        $user {program} -a $S --cache-dir $H/cache --state-dir $H/state $P 2>/dev/null || exit 9
+        $user sh -c 'cat $I/name; ls -d $I/rootfs/bin/sh; stat -c %U $I/ctl; echo label by=nobody > $I/ctl; cat $I/labels'
+        cat $P/version 2>&1
+        $user fusermount3 -u $P && echo unmounted; ls $P | wc -l"#,
+        namespace = world.namespace,
+        program = program.display(),
+    );
+    let variables =
+        [("P", point.to_str().unwrap()), ("S", slow.socket.to_str().unwrap()), ("H", home.to_str().unwrap())];
+    let mut command = std::process::Command::new("unshare");
+    command.args(["-m", "--propagation", "private", "sh", "-c", &script]).envs(variables);
+    let done = run(&mut command, 40);
+    let lines: Vec<&str> = done.out.lines().collect();
+    let sh = format!("{}/namespaces/{}/images/{tiny}/rootfs/bin/sh", point.display(), world.namespace);
+    assert_eq!(lines.first_chunk(), Some(&[tiny, &sh, "nobody", "by=nobody"]), "{done:#?}");
+    let said = &lines[4..];
+    assert!(said.iter().any(|line| line.contains("Permission denied")), "root sees nothing of it: {done:#?}");
+    assert_eq!(said.last_chunk(), Some(&["unmounted", "0"]), "{done:#?}");
+    eventually("the daemon is gone", Duration::from_secs(5), || {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        processes.filter_map(|entry| fs::read_link(entry.path().join("exe")).ok()).all(|exe| exe != program)
+    });
+}
+
 crate::each_version!(
+    as_an_ordinary_user,
     background,
     signals,
     ends_when_busy,
