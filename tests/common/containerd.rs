@@ -47,7 +47,7 @@ pub struct Containerd {
     /// Everything of it is below this directory, on tmpfs where there is room.
     pub dir: PathBuf,
     bin: PathBuf,
-    apart: bool,
+    apart: Option<&'static str>,
     child: Mutex<Option<Child>>,
     rpc: OnceLock<Rpc>,
     _lock: teardown::Lock,
@@ -56,12 +56,12 @@ pub struct Containerd {
 impl Containerd {
     /// Starts one that answers when this returns.
     pub fn start(version: Version) -> Containerd {
-        Containerd::begin(version, false, |_| String::new())
+        Containerd::begin(version, None, |_| String::new())
     }
 
     /// The same, with a snapshotter that keeps file systems in files, where this version has it.
     pub fn start_with_blocks(version: Version) -> Containerd {
-        Containerd::begin(version, false, |dir| {
+        Containerd::begin(version, None, |dir| {
             let script = "truncate -s 16M \"$F\" && mkfs.ext4 -q \"$F\"";
             let file = dir.join("scratch");
             assert_eq!(shell::sh(script, &[("F", file.to_str().unwrap())], 20).code, Some(0), "no mkfs.ext4 here");
@@ -75,10 +75,15 @@ impl Containerd {
 
     /// The same, with its root on a file system of a mount namespace of its own.
     pub fn start_apart(version: Version) -> Containerd {
-        Containerd::begin(version, true, |_| String::new())
+        Containerd::begin(version, Some("mkdir -p $1 && mount -t tmpfs tmpfs $1"), |_| String::new())
     }
 
-    fn begin(version: Version, apart: bool, more: fn(&Path) -> String) -> Containerd {
+    /// The same, where cgroups are those of version 2 alone.
+    pub fn start_unified(version: Version) -> Containerd {
+        Containerd::begin(version, Some("mount -t cgroup2 none /sys/fs/cgroup"), |_| String::new())
+    }
+
+    fn begin(version: Version, apart: Option<&'static str>, more: fn(&Path) -> String) -> Containerd {
         assert_eq!(unsafe { libc::geteuid() }, 0, "these tests need root: containerd and FUSE do");
         assert!(Path::new("/dev/fuse").exists(), "these tests need /dev/fuse");
         teardown::sweep_once();
@@ -194,10 +199,10 @@ impl Containerd {
         assert!(child.is_none(), "it runs already");
         let log = std::fs::File::options().create(true).append(true).open(self.dir.join("log")).unwrap();
         let binary = self.bin.join("containerd");
-        let mut command = Command::new(if self.apart { Path::new("unshare") } else { &binary });
-        if self.apart {
-            let hide = "mkdir -p \"$1\" && mount -t tmpfs tmpfs \"$1\" && shift && exec \"$@\"";
-            command.args(["-m", "--propagation", "private", "sh", "-c", hide, "sh"]);
+        let mut command = Command::new(if self.apart.is_some() { Path::new("unshare") } else { &binary });
+        if let Some(first) = self.apart {
+            let script = format!("{first} && shift && exec \"$@\"");
+            command.args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"]);
             command.arg(self.dir.join("root")).arg(&binary);
         }
         let spawned = command

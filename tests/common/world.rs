@@ -28,6 +28,11 @@ impl World {
         World::of(Arc::new(Containerd::start_apart(version)))
     }
 
+    /// A containerd for which cgroups are those of version 2 alone.
+    pub fn unified(version: Version) -> World {
+        World::of(Arc::new(Containerd::start_unified(version)))
+    }
+
     /// A containerd with snapshots that are file systems in files, where this version has them.
     pub fn blocks(version: Version) -> World {
         World::of(Arc::new(Containerd::start_with_blocks(version)))
