@@ -1,7 +1,7 @@
 //! What is asked for when it is read, and not kept: specs, usage, mounts, processes, figures.
 
 use super::namespace::Namespace;
-use super::record::{ContainerInfo, Document, LeaseResource, Mount, Process, TaskRecord, Usage};
+use super::record::{ContainerInfo, ContainerRecord, Document, LeaseResource, Mount, Process, TaskRecord, Usage};
 use super::rpc::unary;
 use super::sources::found;
 use super::{convert, decode};
@@ -19,6 +19,11 @@ impl Namespace {
             Some(spec) => Ok(convert::document(spec)),
             None => fail!(NotFound, "container {id} has no spec"),
         }
+    }
+
+    /// A container's record as it is at this moment, not as it was known; `NotFound` if there is none.
+    pub fn container_now(&self, id: &str) -> Result<Arc<ContainerRecord>> {
+        self.raw_container(id).map(convert::container)
     }
 
     /// A container's extensions and the options of its runtime.

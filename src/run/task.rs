@@ -12,7 +12,7 @@ use super::unfinished::Note;
 use crate::containerd::{
     ContainerRecord, Descriptor, Exit, Namespace, NewTask, RuncOptions, Status, Stdio, TaskRecord,
 };
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::{fail, wait};
 use clap::{Args, Parser};
 use std::path::PathBuf;
@@ -172,8 +172,7 @@ pub fn record(ns: &Namespace, id: &str) -> Result<Arc<ContainerRecord>> {
         return Ok(record);
     }
     // What is remembered is not all that there is: containerd itself says so, or is away.
-    ns.container_info(id)?;
-    ns.container(id)?.ok_or_else(|| Error::new(Kind::NotFound, format!("container {id}: not found")))
+    ns.container_now(id)
 }
 
 /// How a task is to be made.
