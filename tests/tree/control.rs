@@ -64,7 +64,7 @@ fn stops_at_the_first_failure(world: &World) {
     let ctl = full(world, "ctl");
     let bash = sh("printf 'leases create --id x\\nnonsense\\nleases create --id y\\n' >$CTL", &[("CTL", &ctl)], 20);
     assert_eq!(bash.code, Some(1));
-    assert_eq!(world.ls("leases"), ["one", "x"]);
+    assert_eq!(world.ls("leases"), ["one", "x"], "{bash:?}, {}", world.read("error"));
     assert!(world.read("error").starts_with("nonsense: no such verb"), "{}", world.read("error"));
 }
 
