@@ -354,14 +354,29 @@ impl<K: Ord + Hash + Clone, R: Clone + PartialEq> Keyed<K, R> {
         let names: Vec<K> = state.dirty.keys().cloned().collect();
         drop(state);
         let claim = Claim { keyed: self, key: None };
-        for name in &names {
-            match source.get(name) {
-                Ok(record) => lock(&self.state).keep(name, &record, tick, resets, asked),
+        let mut answers = Vec::with_capacity(names.len());
+        for name in names {
+            match source.get(&name) {
+                Ok(record) => answers.push((name, record)),
                 Err(error) => return or_stale(Err(error), self.peek()),
             }
         }
-        let map = lock(&self.state).map.clone().unwrap_or_default();
+        let mut state = lock(&self.state);
+        for (name, record) in &answers {
+            state.keep(name, record, tick, resets, asked);
+        }
+        let mut map = state.map.clone().unwrap_or_default();
+        drop(state);
         drop(claim);
+        // A name that changed again meanwhile is asked for by the next reader. This one may have come before: to him what
+        // was just answered is the truth, and what was known is not.
+        for (name, record) in answers {
+            match record {
+                Some(record) if map.get(&name) != Some(&record) => drop(Arc::make_mut(&mut map).insert(name, record)),
+                None if map.contains_key(&name) => drop(Arc::make_mut(&mut map).remove(&name)),
+                _ => {}
+            }
+        }
         Ok(map)
     }
 }

@@ -105,6 +105,38 @@ fn an_answer_that_was_overtaken_is_not_believed() {
     assert_eq!(keyed.one(&"broken".into(), &toy).unwrap(), None);
 }
 
+/// Whoever reads after a change sees it, also if the same name changes again while it is asked for.
+#[test]
+fn a_reader_sees_what_changed_before_he_came() {
+    struct Busy<'a>(&'a Toy, &'a Keyed<String, u32>);
+    impl Source<String, u32> for Busy<'_> {
+        fn link(&self) -> Link {
+            self.0.link()
+        }
+        fn trust(&self) -> Duration {
+            self.0.trust()
+        }
+        fn list(&self) -> Result<BTreeMap<String, u32>> {
+            self.0.list()
+        }
+        fn get(&self, key: &String) -> Result<Option<u32>> {
+            let old = self.0.get(key);
+            self.1.touch(key.clone());
+            old
+        }
+    }
+    let (toy, keyed) = (Toy::new(), Keyed::default());
+    keyed.all(&toy).unwrap();
+    lock(&toy.truth).insert("c".into(), 3);
+    lock(&toy.truth).remove("a");
+    keyed.touch("c".into());
+    keyed.touch("a".into());
+    let seen = keyed.all(&Busy(&toy, &keyed)).unwrap();
+    assert_eq!(*seen, [("b".to_string(), 2), ("c".to_string(), 3)].into());
+    lock(&toy.truth).insert("c".into(), 4);
+    assert_eq!(keyed.all(&toy).unwrap().get("c"), Some(&4), "it is asked for again");
+}
+
 #[test]
 fn the_first_question_for_one_brings_them_all() {
     let (toy, keyed) = (Toy::new(), Keyed::default());
