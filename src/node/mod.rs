@@ -169,8 +169,8 @@ pub trait Object: Clone + Send + Sync + 'static {
     }
 }
 
-/// How long the kernel keeps what it would be told of.
-pub const TOLD: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long the kernel keeps what it would be told of: longer than a walk over ten thousand images, for the next walk.
+pub const TOLD: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// How long the kernel may keep a name or an attribute (DESIGN 5.1), the shortest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
