@@ -55,9 +55,7 @@ impl Note {
     /// Nothing is left to be done: it is made, or nothing of it stays.
     pub fn done(mut self) {
         self.settled = true;
-        drop(fs::remove_file(&self.path));
-        // Where nothing else is in it.
-        self.path.parent().iter().for_each(|dir| drop(fs::remove_dir(dir)));
+        take_away(&self.path);
     }
 
     /// It failed, and what is left of it was put away as far as that could be: where it is not known whether containerd
@@ -77,6 +75,12 @@ impl Drop for Note {
             tracing::warn!(path = %self.path.display(), %error, "what is half made is looked after by the next ctrfs");
         }
     }
+}
+
+/// Removes a note, and its container's directory where nothing else is in it.
+fn take_away(note: &Path) {
+    drop(fs::remove_file(note));
+    note.parent().iter().for_each(|dir| drop(fs::remove_dir(dir)));
 }
 
 /// A note that nobody works on any more.
@@ -159,10 +163,7 @@ impl Engine {
     pub(super) fn finish_others(&self, ns: &Namespace) -> Result<()> {
         for left in self.store.left(ns)? {
             match left.undo(self, ns) {
-                Ok(()) => {
-                    drop(fs::remove_file(&left.path));
-                    left.path.parent().iter().for_each(|dir| drop(fs::remove_dir(dir)));
-                }
+                Ok(()) => take_away(&left.path),
                 Err(error) => tracing::warn!(id = left.id, %error, "what is half made of it stays for now"),
             }
         }
