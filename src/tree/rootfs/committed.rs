@@ -1,7 +1,7 @@
 //! The files of a snapshot: of one that is mounted as they are now, of a committed one as they always were.
 
 use super::source::Whole;
-use super::unpacked::{self, Live, Owner};
+use super::unpacked::{self, Holder, Live};
 use super::{Built, Roots, Source};
 use crate::containerd::{SnapshotKind, SnapshotRecord};
 use crate::error::{Kind, Result};
@@ -73,8 +73,8 @@ impl Source for Committed {
         let Some(found) = found else {
             return fail!(NotLocal, "snapshot {}: its files are in no directory of this host", self.record.name);
         };
-        let owner = Owner::new(&self.ns, &self.snapshotter, &self.record.name);
-        Live { name: String::new(), owner, found, created: self.record.created }.build(store)
+        let holder = Holder::new(&self.ns, &self.snapshotter, &self.record.name);
+        Live { name: String::new(), holder, found, created: self.record.created }.build(store)
     }
 
     fn created(&self) -> Option<SystemTime> {

@@ -33,7 +33,7 @@ pub use hidden::graft as hidden;
 pub use lookup::read_file;
 pub use place::graft;
 pub use source::{Whole, alone};
-use unpacked::Owner;
+use unpacked::Holder;
 pub use unpacked::{Live, live};
 
 /// Root filesystems that are kept at hand.
@@ -83,14 +83,14 @@ pub struct Built {
     /// Tells from which kinds of layers it was built: a handle is good in one of the same shape.
     pub shape: u64,
     /// The snapshots that its directories belong to.
-    owners: Vec<Owner>,
+    holders: Vec<Holder>,
 }
 
 impl Built {
     pub fn new(rootfs: Rootfs, readers: Vec<Option<Arc<Reader>>>) -> Built {
         let kinds: Vec<u8> = readers.iter().map(|reader| u8::from(reader.is_some())).collect();
         let shape = stable_hash(&[&rootfs.len().to_le_bytes(), &kinds]);
-        Built { rootfs, readers, shape, owners: Vec::new() }
+        Built { rootfs, readers, shape, holders: Vec::new() }
     }
 }
 
@@ -241,7 +241,7 @@ impl Roots {
     fn build_whole(&self, source: &dyn Source) -> Result<Built> {
         for _ in 0..TRIES {
             let built = source.build(&self.store)?;
-            let known = built.owners.iter().map(Owner::is_known).collect::<Result<Vec<bool>>>()?;
+            let known = built.holders.iter().map(Holder::is_known).collect::<Result<Vec<bool>>>()?;
             if known.into_iter().all(|known| known) {
                 return Ok(built);
             }

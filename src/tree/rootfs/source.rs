@@ -1,7 +1,7 @@
 //! What root filesystems are made from: an image's layers, one layer by itself, directories on this host.
 
 use super::blob::LayerBlob;
-use super::unpacked::{self, Found, Owner, Place, Places};
+use super::unpacked::{self, Found, Holder, Place, Places};
 use super::{Built, Source};
 use crate::containerd::{Digest, LayerRef, ManifestDoc};
 use crate::error::{Error, Kind, Result};
@@ -113,26 +113,26 @@ impl Whole {
         };
         let copies: Vec<_> = places.iter().zip(&self.layers).map(place).collect();
         let rootfs = Chain { created: since_1970(self.created), ..Chain::default() }.copies(&copies)?;
-        Ok(Built { owners: owners(places), ..Built::new(rootfs, vec![None]) })
+        Ok(Built { holders: holders(places), ..Built::new(rootfs, vec![None]) })
     }
 
     fn merged(&self, store: &Store, places: Places) -> Result<Built> {
         let chain = Chain { created: since_1970(self.created), ..Chain::default() };
-        let owners = owners(&places);
+        let holders = holders(&places);
         let built = merged(store, self.given(store, places)?, |layers| chain.build(layers))?;
-        Ok(Built { owners, ..built })
+        Ok(Built { holders, ..built })
     }
 }
 
 /// The snapshots that directories belong to, each once.
-fn owners(places: &Places) -> Vec<Owner> {
-    let mut owners: Vec<Owner> = Vec::new();
+fn holders(places: &Places) -> Vec<Holder> {
+    let mut holders: Vec<Holder> = Vec::new();
     for place in places.iter().flatten() {
-        if !owners.iter().any(|owner| owner.is(&place.owner)) {
-            owners.push(place.owner.clone());
+        if !holders.iter().any(|holder| holder.is(&place.holder)) {
+            holders.push(place.holder.clone());
         }
     }
-    owners
+    holders
 }
 
 fn check_diff_id(index: &Index, layer: &LayerRef) -> Result<()> {

@@ -41,20 +41,20 @@ pub struct Place {
     /// When the snapshot was begun, if the directory does not tell.
     pub begun: Option<SystemTime>,
     /// As long as containerd knows it, nothing of the directory is removed.
-    pub owner: Owner,
+    pub holder: Holder,
 }
 
 /// The snapshot that directories belong to, its own and those of the snapshots below it.
 #[derive(Clone)]
-pub struct Owner {
+pub struct Holder {
     ns: Ns,
     snapshotter: Arc<str>,
     key: Arc<str>,
 }
 
-impl Owner {
-    pub fn new(ns: &Ns, snapshotter: &Arc<str>, key: &str) -> Owner {
-        Owner { ns: ns.clone(), snapshotter: Arc::clone(snapshotter), key: key.into() }
+impl Holder {
+    pub fn new(ns: &Ns, snapshotter: &Arc<str>, key: &str) -> Holder {
+        Holder { ns: ns.clone(), snapshotter: Arc::clone(snapshotter), key: key.into() }
     }
 
     /// Whether containerd still knows it: then it had not begun to remove anything of it before it was asked.
@@ -63,7 +63,7 @@ impl Owner {
     }
 
     /// Whether it is the same as another.
-    pub fn is(&self, other: &Owner) -> bool {
+    pub fn is(&self, other: &Holder) -> bool {
         (&self.snapshotter, &self.key) == (&other.snapshotter, &other.key)
     }
 }
@@ -88,7 +88,7 @@ pub fn chain(ns: &Ns, layers: &[LayerRef]) -> Result<Places> {
         for snapshotter in &snapshotters {
             let found = or_waits(known(ns, snapshotter, &chain.to_string()))?.ok().flatten();
             if let Some(found) = found.filter(|found| !found.merged) {
-                found.give(&mut places[..=number], &Owner::new(ns, snapshotter, &chain.to_string()));
+                found.give(&mut places[..=number], &Holder::new(ns, snapshotter, &chain.to_string()));
                 break;
             }
         }
@@ -133,7 +133,7 @@ pub fn elsewhere(ns: &Ns, layers: &[LayerRef], missing: usize) -> Result<Found> 
             match viewed(ns, snapshotter, &chain)? {
                 Some(found) if !found.merged => {
                     let mut places: Places = vec![None; layers.len()];
-                    found.give(&mut places[..=number], &Owner::new(ns, snapshotter, &chain));
+                    found.give(&mut places[..=number], &Holder::new(ns, snapshotter, &chain));
                     return Ok(Found::Layers(places));
                 }
                 Some(_) if number + 1 == layers.len() => return Ok(Found::Copies(copies(ns, snapshotter, layers)?)),
@@ -154,8 +154,8 @@ fn copies(ns: &Ns, snapshotter: &Arc<str>, layers: &[LayerRef]) -> Result<Places
             known => known,
         };
         let place = |found: Unpacked| Some((found.directories.into_iter().next()?, found.begun));
-        let owner = Owner::new(ns, snapshotter, &chain);
-        Ok(found.and_then(place).map(|(path, begun)| Place { path, user_xattr: false, begun, owner }))
+        let holder = Holder::new(ns, snapshotter, &chain);
+        Ok(found.and_then(place).map(|(path, begun)| Place { path, user_xattr: false, begun, holder }))
     };
     layers.iter().map(place).collect()
 }
@@ -226,14 +226,14 @@ impl Unpacked {
 
     /// Tells each layer of the chain `places`, of which this is the topmost, its directory. Mounts that leave a layer out
     /// tell of the topmost one alone.
-    /// All of them are there as long as `owner` is, the topmost.
-    fn give(&self, places: &mut [Option<Place>], owner: &Owner) {
+    /// All of them are there as long as `holder` is, the topmost.
+    fn give(&self, places: &mut [Option<Place>], holder: &Holder) {
         let whole = self.directories.len() == places.len();
         for (place, path) in places.iter_mut().rev().zip(&self.directories).take(if whole { usize::MAX } else { 1 }) {
             let readable = std::fs::read_dir(path).is_ok();
             if place.is_none() && readable {
-                let (path, owner) = (path.clone(), owner.clone());
-                *place = Some(Place { path, user_xattr: self.user_xattr, begun: self.begun, owner });
+                let (path, holder) = (path.clone(), holder.clone());
+                *place = Some(Place { path, user_xattr: self.user_xattr, begun: self.begun, holder });
             }
         }
     }
@@ -311,7 +311,7 @@ pub(super) fn directories(mounts: &[Mount]) -> Option<Unpacked> {
 pub struct Live {
     /// Names it: snapshotter, key and creation.
     pub name: String,
-    pub owner: Owner,
+    pub holder: Holder,
     pub found: Unpacked,
     pub created: Option<SystemTime>,
 }
@@ -331,8 +331,8 @@ pub fn live(ns: &Ns, snapshotter: &Arc<str>, key: &str) -> Result<Option<Live>> 
     }
     let Some(found) = text::usable(known(ns, snapshotter, key))?.flatten() else { return Ok(None) };
     let name = format!("{} {snapshotter} {key} {}", ns.name(), text::nanos(record.created));
-    let owner = Owner::new(ns, snapshotter, key);
-    Ok(Some(Live { name, owner, found, created: record.created }))
+    let holder = Holder::new(ns, snapshotter, key);
+    Ok(Some(Live { name, holder, found, created: record.created }))
 }
 
 impl Source for Live {
@@ -344,7 +344,7 @@ impl Source for Live {
         let layers = self.layers()?;
         let readers = layers.iter().map(|_| None).collect();
         let options = Options { root_mtime: None, overlay: layers.len() > 1 };
-        Ok(Built { owners: vec![self.owner.clone()], ..Built::new(Rootfs::new(layers, options)?, readers) })
+        Ok(Built { holders: vec![self.holder.clone()], ..Built::new(Rootfs::new(layers, options)?, readers) })
     }
 
     fn is_live(&self) -> bool {
