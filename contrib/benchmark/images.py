@@ -199,24 +199,24 @@ def fixed(path):
     return Layout(path).small(base).small({"srv/app": b"hello\n", "etc/000.conf": b"changed\n"}).finish()
 
 
-def fill(containerd, layout, images, containers=0):
+def fill(containerd, layout, images, containers=0, namespace="default"):
     """That many images, each with a manifest and a config of its own, on the layers of `layout`; and containers of them."""
     connection = rpc.Rpc(containerd.address)
     targets = {}
 
     def blobs():
         for n in range(images):
-            config, manifest = documents(layout.layers, layout.diff_ids, f"app {n}")
+            config, manifest = documents(layout.layers, layout.diff_ids, f"app {n} of {namespace}")
             targets[name_of(n)] = {"mediaType": MANIFEST, "digest": sha256(manifest), "size": len(manifest)}
             yield rpc.blob(sha256(config), config)
             yield rpc.blob(sha256(manifest), manifest)
 
-    connection.many("content.v1.Content/Write", blobs())
-    connection.many("images.v1.Images/Create", (rpc.image(name, target) for name, target in targets.items()))
+    connection.many("content.v1.Content/Write", blobs(), namespace)
+    connection.many("images.v1.Images/Create", (rpc.image(name, target) for name, target in targets.items()), namespace)
     spec = json.dumps(json.loads(containerd.ctr("oci", "spec")))
     names = list(targets) or [""]
     made = (rpc.container(f"app-{n:05}", names[n % len(names)], spec) for n in range(containers))
-    connection.many("containers.v1.Containers/Create", made)
+    connection.many("containers.v1.Containers/Create", made, namespace)
     connection.close()
     return targets
 

@@ -156,6 +156,15 @@ def image(name, descriptor):
     return field(1, field(1, name) + field(3, target))
 
 
+def delete_image(name):
+    return field(1, name)
+
+
+def label_image(name, labels):
+    """Gives an image these labels and no others."""
+    return field(1, field(1, name) + field(2, labels)) + field(2, field(1, "labels"))
+
+
 def container(name, image_name, spec):
     spec = field(1, "types.containerd.io/opencontainers/runtime-spec/1/Spec") + field(2, spec)
     runtime = field(1, "io.containerd.runc.v2")

@@ -70,8 +70,8 @@ class World:
         containerd.start()
         return containerd
 
-    def ctrfs(self, containerd, cache=None, **options):
-        ctrfs = Ctrfs(self, containerd.address, cache or self.fresh("cache"), **options)
+    def ctrfs(self, containerd, cache=None, address=None, **options):
+        ctrfs = Ctrfs(self, address or containerd.address, cache or self.fresh("cache"), **options)
         self.ends.callback(ctrfs.stop)
         return ctrfs.start()
 
@@ -137,14 +137,15 @@ class Containerd:
 
 
 class Ctrfs:
-    def __init__(self, world, address, cache, options=()):
+    def __init__(self, world, address, cache, options=(), environment=()):
         self.world, self.address, self.cache, self.options = world, address, cache, options
+        self.environment = os.environ | dict(environment)
         self.point, self.state = world.fresh("mnt", world.disk), world.fresh("state")
         self.pid = None
 
     def start(self):
         """Ready when the command comes back, as a user starts it."""
-        command(*self.words())
+        command(*self.words(), env=self.environment)
         self.pid = json.loads(self.read(".ctrfs/status.json"))["pid"]
         return self
 
@@ -173,7 +174,7 @@ class Ctrfs:
         self.stop()
         self.point.mkdir()
         start = time.perf_counter()
-        command(*self.words())
+        command(*self.words(), env=self.environment)
         os.listdir(self.point)
         took = time.perf_counter() - start
         self.pid = json.loads(self.read(".ctrfs/status.json"))["pid"]
