@@ -78,8 +78,10 @@ class Rpc:
         }
         block = b"".join(b"\0" + text(name) + text(value) for name, value in headers.items())
         parts = [self.frame(HEADERS, END_HEADERS, self.stream, block)]
-        parts += [self.frame(DATA, 0, self.stream, data[at : at + 16384]) for at in range(0, len(data), 16384)]
-        parts.append(self.frame(DATA, END_STREAM, self.stream, b""))
+        # The last piece ends the stream: a server that has it all may answer, and resets a stream that still goes on.
+        pieces = [data[at : at + 16384] for at in range(0, len(data), 16384)]
+        parts += [self.frame(DATA, 0, self.stream, piece) for piece in pieces[:-1]]
+        parts.append(self.frame(DATA, END_STREAM, self.stream, pieces[-1]))
         self.answers[self.stream] = bytearray()
         self.socket.sendall(b"".join(parts))
         return self.stream

@@ -66,11 +66,12 @@ def namespaces(world, report):
         end.stop()
 
 
-def spawned(function, *words):
-    """A process of its own for what must not share our interpreter; its result comes through the pipe."""
+def spawned(world, function, *words):
+    """A process of its own for what must not share our interpreter; its result comes through the pipe. It ends before the mount."""
     ours, theirs = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.Process(target=function, args=(theirs, *words), daemon=True)
     process.start()
+    world.ends.callback(process.terminate)
     theirs.close()
     return process, ours
 
@@ -160,10 +161,10 @@ def changes(world, report):
     connection.call("images.v1.Images/Create", rpc.image(PROBE, target))
     ctrfs = world.ctrfs(containerd).settle()
     shell(WALK, P=str(ctrfs.point))
-    follower, told = spawned(follow, str(ctrfs.point / "events.follow"), b"bench/last:1")
+    follower, told = spawned(world, follow, str(ctrfs.point / "events.follow"), b"bench/last:1")
     told.recv()
     memory, cpu, theirs = ctrfs.resident(), ctrfs.seconds(), spent(containerd.process.pid)
-    changer, made = spawned(change, containerd.address, target, SECONDS)
+    changer, made = spawned(world, change, containerd.address, target, SECONDS)
     lags = probe(ctrfs, connection, target, time.monotonic() + SECONDS)
     count, took = made.recv()
     changer.join()
@@ -227,7 +228,7 @@ def readers(world, report):
         stop = multiprocessing.Event()
         # A spec is asked of containerd when it is read.
         paths = [f"{container}/spec.json" for container in containers]
-        reading = [spawned(read_each, paths[n::READERS], stop) for n in range(READERS)]
+        reading = [spawned(world, read_each, paths[n::READERS], stop) for n in range(READERS)]
         time.sleep(2 * LATE)
         stats = [world.measure("stat", 5_000, names=known) for _ in range(3)]
         lists = turns(200, lambda: os.listdir(ctrfs.point / "namespaces"), lambda: os.statvfs(ctrfs.point))
