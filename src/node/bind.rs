@@ -7,41 +7,23 @@ pub use super::way::present;
 use super::*;
 use crate::error::{Error, Kind};
 use crate::fail;
+use shape::Shape;
 
-/// What the table is to its object.
-#[derive(Clone, Copy)]
-enum Shape {
-    /// The object's own directory, named by the object.
-    Object,
-    /// The directory of one other object, named by the row that leads to it.
-    Named(&'static str),
-    /// A part of an object's directory, named by its row.
-    Part(&'static str),
-    /// A member that is a file and not a directory: its one row is the file.
-    File,
-}
+mod shape;
 
 /// An object and the table that shows it.
 struct Bound<T: 'static> {
     object: T,
-    rows: &'static [Row<T>],
-    shape: Shape,
-    /// For the owner of the mount only.
-    private: bool,
+    shape: Shape<T>,
 }
 
-/// The node of the root of a tree.
-pub fn root<T: Object>(object: T, table: &'static Dir<T>) -> Node {
-    node(object, table.rows, Shape::Object, false)
-}
-
-/// The node of an object as a member of a family is: for asking what its directory has.
+/// The node of an object under its own name: of the root of a tree, or to ask what the directory of a member has.
 pub fn member<T: Object>(object: T, table: &'static Dir<T>) -> Node {
-    node(object, table.rows, Shape::Object, false)
+    node(object, Shape::Object(table))
 }
 
-fn node<T: Object>(object: T, rows: &'static [Row<T>], shape: Shape, private: bool) -> Node {
-    Node::of(Arc::new(Bound { object, rows, shape, private }))
+fn node<T: Object>(object: T, shape: Shape<T>) -> Node {
+    Node::of(Arc::new(Bound { object, shape }))
 }
 
 /// What the members of a family are.
@@ -90,8 +72,8 @@ impl<P: Sync + 'static, C: Object> Family<P> for Made<P, C> {
 impl<P: 'static, C: Object> Each<P, C> {
     fn node(&self, object: C) -> Node {
         match self.member {
-            Member::Dir(table) => node(object, table.rows, Shape::Object, false),
-            Member::File(row) => node(object, std::slice::from_ref(row), Shape::File, false),
+            Member::Dir(table) => node(object, Shape::Object(table)),
+            Member::File(row) => node(object, Shape::File(row)),
         }
     }
 }
@@ -126,8 +108,8 @@ pub struct One<P: 'static, C: 'static> {
 }
 
 impl<P: Sync + 'static, C: Object> Relation<P> for One<P, C> {
-    fn get(&self, parent: &P, label: &'static str) -> Result<Option<Node>> {
-        Ok((self.get)(parent)?.map(|object| node(object, self.table.rows, Shape::Named(label), false)))
+    fn get(&self, parent: &P, label: &'static &'static str) -> Result<Option<Node>> {
+        Ok((self.get)(parent)?.map(|object| node(object, Shape::Named(self.table, label))))
     }
 
     fn names(&self) -> Vec<&'static str> {
@@ -144,43 +126,45 @@ impl<T: Object> Bound<T> {
         fail!(NotFound, "{}/{}: does not apply here", self.object.component(), row.name)
     }
 
+    fn rows(&self) -> &'static [Row<T>] {
+        self.shape.rows()
+    }
+
     fn row(&self, seat: Seat) -> Result<Option<&'static Row<T>>> {
-        let row = match (seat, self.shape) {
-            (Seat::Itself, Shape::File) => self.rows.first(),
-            (Seat::Itself, _) => return Ok(None),
-            (Seat::Row(n), _) => self.rows.get(usize::from(n)),
-        };
-        row.map(Some).ok_or_else(|| Error::new(Kind::NotFound, "no such row"))
+        self.shape.row(seat)
     }
 
     /// Whether the labels of the object are xattrs of this: of its own directory or file, and of no part of it. A link
     /// has none: the kernel keeps `user.*` for files and directories (xattr(7)).
     fn has_labels(&self, seat: Seat) -> Result<bool> {
-        let own = seat == Seat::Itself && !matches!(self.shape, Shape::Part(_));
+        let own = seat == Seat::Itself && !matches!(self.shape, Shape::Part(..));
         Ok(own && !matches!(self.row(seat)?, Some(Row { what: What::Link(_), .. })))
     }
 
     /// The node of row `n`, if the row applies; a leaf that turns out to be absent says so when it is stat'ed.
     fn entry(self: &Arc<Self>, n: usize) -> Result<Option<Node>> {
-        let row = &self.rows[n];
+        let row = &self.rows()[n];
         if let Some(when) = row.when
             && !when(&self.object)?
         {
             return Ok(None);
         }
         Ok(match row.what {
-            What::Dir(table) => Some(node(self.object.clone(), table.rows, Shape::Part(row.name), row.private)),
-            What::Via(other) => other.get(&self.object, row.name)?,
+            What::Dir(table) => Some(node(self.object.clone(), Shape::Part(row, table))),
+            What::Via(other) => other.get(&self.object, &row.name)?,
             What::Graft(f) => f(&self.object)?.map(Node::of),
             What::Each(_) | What::Merge(_) => None,
-            _ => Some(Node { place: Arc::<Self>::clone(self), seat: Seat::Row(n as u16) }),
+            _ => match u8::try_from(n) {
+                Ok(n) => Some(Node { place: Arc::<Self>::clone(self), seat: Seat::Row(n) }),
+                Err(_) => return fail!(TooLong, "{}: more rows than a table may have", row.name),
+            },
         })
     }
 
     fn leaf(&self, row: &Row<T>) -> Result<Attr> {
         // What a member's own file is called and shows is its family's matter. Asked before anything is made: it has to
         // be true of what is made after it.
-        let told = if matches!(self.shape, Shape::File) { Lifetime::Second } else { self.object.contents() };
+        let told = if matches!(self.shape, Shape::File(_)) { Lifetime::Second } else { self.object.contents() };
         let modified = self.object.modified()?;
         let text = |size: usize| Attr::new(FileType::Regular, 0o444, size as u64, modified);
         let mut attr = match row.what {
@@ -241,31 +225,30 @@ impl<T: Object> Place for Bound<T> {
             attr_life: life,
             name_life: life,
             incarnation: self.object.incarnation(),
-            private: self.private,
+            private: self.shape.is_private(),
             ..Attr::new(FileType::Directory, 0o555, 0, self.object.modified()?)
         })
     }
 
     fn name(&self, seat: Seat) -> Name {
-        match (seat, self.shape) {
-            (Seat::Row(n), _) => self.rows.get(usize::from(n)).map_or("", |row| row.name).as_bytes().into(),
-            (Seat::Itself, Shape::Part(name) | Shape::Named(name)) => name.as_bytes().into(),
-            (Seat::Itself, _) => Name::Owned(self.object.component().into_owned().into_bytes()),
+        match self.shape.name(seat) {
+            Some(name) => name.as_bytes().into(),
+            None => Name::Owned(self.object.component().into_owned().into_bytes()),
         }
     }
 
     fn lookup(self: Arc<Self>, name: &[u8]) -> Result<Option<Node>> {
         // Fixed names first: they win over members of the same name (DESIGN 2.5).
-        if let Some(n) = self.rows.iter().position(|row| !row.name.is_empty() && row.name.as_bytes() == name)
+        if let Some(n) = self.rows().iter().position(|row| !row.name.is_empty() && row.name.as_bytes() == name)
             && let Some(node) = self.entry(n)?
         {
             return Ok(Some(node));
         }
         // Members have encoded names, which are UTF-8: another name is no member.
         let Ok(name) = std::str::from_utf8(name) else { return Ok(None) };
-        for row in self.rows {
+        for row in self.rows() {
             let found = match row.what {
-                What::Merge(other) => match other.get(&self.object, row.name)? {
+                What::Merge(other) => match other.get(&self.object, &row.name)? {
                     Some(node) => present(node.place.lookup(name.as_bytes())?)?,
                     None => None,
                 },
@@ -280,13 +263,13 @@ impl<T: Object> Place for Bound<T> {
     }
 
     fn list(self: Arc<Self>) -> Result<Vec<(Name, Node)>> {
-        let mut entries: Vec<(Name, Node)> = Vec::with_capacity(self.rows.len());
+        let mut entries: Vec<(Name, Node)> = Vec::with_capacity(self.rows().len());
         let mut members = Vec::new();
-        for (n, row) in self.rows.iter().enumerate() {
+        for (n, row) in self.rows().iter().enumerate() {
             match row.what {
                 What::Each(family) => members.append(&mut family.list(&self.object)?),
                 What::Merge(other) => {
-                    if let Some(node) = other.get(&self.object, row.name)? {
+                    if let Some(node) = other.get(&self.object, &row.name)? {
                         entries.append(&mut node.place.list()?);
                     }
                 }
@@ -347,7 +330,7 @@ impl<T: Object> Place for Bound<T> {
             return fail!(Exists, "{text}: is there already");
         }
         let family =
-            self.rows.iter().find_map(|row| if let What::Each(family) = row.what { Some(family) } else { None });
+            self.rows().iter().find_map(|row| if let What::Each(family) = row.what { Some(family) } else { None });
         match family {
             Some(family) => family.make(&self.object, text),
             None => fail!(Policy, "{text}: {NOT_BY_NAME}"),
@@ -355,19 +338,19 @@ impl<T: Object> Place for Bound<T> {
     }
 
     fn delete(&self, seat: Seat) -> Result<()> {
-        match (seat, self.shape) {
-            (Seat::Itself, Shape::Object | Shape::File) => self.object.delete(),
+        match (seat, &self.shape) {
+            (Seat::Itself, Shape::Object(_) | Shape::File(_)) => self.object.delete(),
             _ => fail!(Policy, "{}: {NOT_BY_NAME}", String::from_utf8_lossy(&self.name(seat))),
         }
     }
 
     fn is_renamed(&self, seat: Seat) -> bool {
-        seat == Seat::Itself && matches!(self.shape, Shape::Object) && self.object.is_renamed()
+        seat == Seat::Itself && matches!(self.shape, Shape::Object(_)) && self.object.is_renamed()
     }
 
     fn rename(&self, seat: Seat, name: &[u8]) -> Result<()> {
-        match (seat, self.shape, std::str::from_utf8(name)) {
-            (Seat::Itself, Shape::Object, Ok(name)) => self.object.rename(name),
+        match (seat, &self.shape, std::str::from_utf8(name)) {
+            (Seat::Itself, Shape::Object(_), Ok(name)) => self.object.rename(name),
             _ => fail!(Policy, "{}: {NOT_BY_NAME}", String::from_utf8_lossy(&self.name(seat))),
         }
     }
@@ -405,11 +388,11 @@ impl<T: Object> Place for Bound<T> {
     }
 
     fn fixed(&self) -> Vec<&'static str> {
-        names(self.rows)
+        names(self.rows())
     }
 
     fn is_object(&self) -> bool {
-        !matches!(self.shape, Shape::Part(_))
+        !matches!(self.shape, Shape::Part(..))
     }
 }
 

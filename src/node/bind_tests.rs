@@ -68,7 +68,7 @@ fn names(entries: &[handle::Listed]) -> Vec<String> {
 }
 
 fn table(base: &str) -> Table {
-    Table::new(root(Toy(vec!["wheel", "readme"]), &TOY), base).unwrap()
+    Table::new(member(Toy(vec!["wheel", "readme"]), &TOY), base).unwrap()
 }
 
 fn enter(table: &Table, parent: u64, name: &str) -> u64 {
@@ -113,7 +113,7 @@ fn a_link_out_of_a_mounted_part_shows_what_it_leads_to() {
     let wheel = enter(&table, top, "wheel");
     assert_eq!(names(&table.list(wheel).unwrap()), ["name", "top"], "links that lead out once more are absent");
     assert_eq!(table.target(enter(&table, wheel, "top")).unwrap(), b"..");
-    assert!(Table::new(root(Toy(vec![]), &TOY), "parts/wheel").is_err());
+    assert!(Table::new(member(Toy(vec![]), &TOY), "parts/wheel").is_err());
 }
 
 #[test]

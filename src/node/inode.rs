@@ -12,8 +12,10 @@ use crate::fail;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+mod known;
 mod notices;
 
+use known::Known;
 pub use notices::Notice;
 
 /// The number of the root of the mount, as the kernel has it.
@@ -46,14 +48,6 @@ struct Inner {
     borrowed: HashMap<u64, String>,
     /// The newest length of live texts.
     live: lru::LruCache<u64, u64>,
-}
-
-struct Known {
-    node: Node,
-    parent: u64,
-    lookups: u32,
-    /// It was opened since the kernel knows it.
-    begun: bool,
 }
 
 /// An entry as a lookup finds it: not yet counted as known.
@@ -103,7 +97,7 @@ impl Table {
     /// The node of a number that the kernel was told.
     pub fn node(&self, ino: u64) -> Result<Node> {
         match self.lock().known.get(&ino) {
-            Some(known) => Ok(known.node.clone()),
+            Some(known) => Ok(known.node()),
             None => fail!(Stale, "inode {ino}: forgotten"),
         }
     }
@@ -111,7 +105,7 @@ impl Table {
     /// The attributes of a known number.
     pub fn attr(&self, ino: u64) -> Result<Attr> {
         let (node, parent) = match self.lock().known.get(&ino) {
-            Some(known) => (known.node.clone(), known.parent),
+            Some(known) => (known.node(), known.parent),
             None => return fail!(Stale, "inode {ino}: forgotten"),
         };
         let mut attr = node.attr()?;
@@ -204,7 +198,7 @@ impl Table {
         if let Some(path) = borrowed {
             inner.borrowed.insert(ino, path.to_owned());
         }
-        inner.known.insert(ino, Known { node: node.clone(), parent, lookups: 1, begun: false });
+        inner.known.insert(ino, Known::new(node, parent));
     }
 
     /// Takes back `lookups` lookups of a number; true if the kernel knows it no more.
@@ -218,12 +212,12 @@ impl Table {
         }
         let gone = inner.known.remove(&ino);
         inner.borrowed.remove(&ino);
-        if let Some(Known { node: Node { place, seat: Seat::Itself }, .. }) = &gone
+        if let Some(Known { place, seat: Seat::Itself, .. }) = &gone
             && let Some(numbers) = place.group().and_then(|group| inner.grouped.get_mut(&group))
         {
             numbers.remove(&ino);
         }
-        if let Some(Known { node: Node { place, seat: Seat::Itself }, .. }) = &gone
+        if let Some(Known { place, seat: Seat::Itself, .. }) = &gone
             && let Some(tag) = place.tag()
             && let Some(numbers) = inner.tagged.get_mut(&tag)
         {
@@ -261,7 +255,7 @@ impl Table {
     /// The bytes of a link: for a path of the tree, the way there from the directory of the link.
     pub fn target(&self, ino: u64) -> Result<Vec<u8>> {
         let (node, parent) = match self.lock().known.get(&ino) {
-            Some(known) => (known.node.clone(), known.parent),
+            Some(known) => (known.node(), known.parent),
             None => return fail!(Stale, "inode {ino}: forgotten"),
         };
         let mut attr = node.attr()?;
@@ -302,7 +296,7 @@ impl Table {
             }
             match inner.known.get(&at) {
                 Some(known) if at != ROOT => {
-                    names.push(known.node.name());
+                    names.push(known.name());
                     at = known.parent;
                 }
                 _ => break self.base.clone(),
@@ -365,7 +359,7 @@ impl Table {
         let mut number = 2 + seed % NUMBERS;
         let inner = self.lock();
         while let Some(known) = inner.known.get(&number) {
-            if known.parent == parent && *known.node.name() == *name {
+            if known.parent == parent && *known.name() == *name {
                 break;
             }
             // Another file has this number: the next one, as in open addressing. A borrowed node has its own name.

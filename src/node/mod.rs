@@ -188,7 +188,7 @@ pub enum Lifetime {
 /// What an object of type `P` leads to where that is one object or none. [`One`] is the implementation.
 pub trait Relation<P: 'static>: Sync {
     /// The node of that object, under the name of the row.
-    fn get(&self, parent: &P, label: &'static str) -> Result<Option<Node>>;
+    fn get(&self, parent: &P, label: &'static &'static str) -> Result<Option<Node>>;
     /// The fixed names of that object's directory.
     fn names(&self) -> Vec<&'static str>;
     /// Writes the reference of what it is.
@@ -288,11 +288,11 @@ pub trait Place: Send + Sync {
 pub enum Seat {
     /// The place itself, mostly a directory.
     Itself,
-    /// The file of row `n`.
-    Row(u16),
+    /// The file of row `n`. A table has a few dozen.
+    Row(u8),
 }
 
-/// One node of the tree: two words and a half, for the kernel may hold a million of them.
+/// One node of the tree: a place, or a file of it, which takes no place of its own.
 #[derive(Clone)]
 pub struct Node {
     pub place: Arc<dyn Place>,

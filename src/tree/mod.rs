@@ -44,7 +44,7 @@ pub fn root(
     roots: Arc<rootfs::Roots>,
     engine: Arc<crate::run::Engine>,
 ) -> Node {
-    bind::root(
+    bind::member(
         Root(Arc::new(Shared {
             client,
             daemon,

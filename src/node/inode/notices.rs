@@ -19,7 +19,7 @@ impl Table {
             let inner = self.lock();
             let numbers =
                 inner.tagged.get(&tag).into_iter().flatten().chain(inner.grouped.get(&tag).into_iter().flatten());
-            numbers.filter_map(|n| inner.known.get(n).map(|k| (*n, k.parent, k.node.clone()))).collect()
+            numbers.filter_map(|n| inner.known.get(n).map(|k| (*n, k.parent, k.node()))).collect()
         };
         let mut notices = Vec::new();
         for (ino, parent, node) in places {
@@ -42,9 +42,7 @@ impl Table {
     /// Everything that the kernel may have to drop after a loss of events: all directories, and all names in them.
     pub fn everything(&self) -> Vec<Notice> {
         let inner = self.lock();
-        let objects = inner.known.iter().filter(|(_, k)| k.node.seat == Seat::Itself);
-        objects
-            .flat_map(|(ino, k)| [Notice::Inode(*ino), Notice::Entry(k.parent, k.node.name().into_owned())])
-            .collect()
+        let objects = inner.known.iter().filter(|(_, k)| k.seat == Seat::Itself);
+        objects.flat_map(|(ino, k)| [Notice::Inode(*ino), Notice::Entry(k.parent, k.name().into_owned())]).collect()
     }
 }

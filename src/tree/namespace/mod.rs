@@ -22,20 +22,32 @@ use crate::error::Result;
 use crate::node::row::{ctl, dir, follow, log, outcome, private, sink, text as text_row, when};
 use crate::node::{Dir, Object};
 use std::borrow::Cow;
+use std::ops::Deref;
 use std::sync::Arc;
 
-/// A namespace, and what all objects share.
+/// A namespace, and what all objects share: one word, for every object has it.
 #[derive(Clone)]
-pub struct Ns {
+pub struct Ns(Arc<Scope>);
+
+/// What an [`Ns`] leads to.
+pub struct Scope {
     pub namespace: Namespace,
     pub shared: Arc<Shared>,
+}
+
+impl Deref for Ns {
+    type Target = Scope;
+
+    fn deref(&self) -> &Scope {
+        &self.0
+    }
 }
 
 impl Ns {
     /// The namespace of this name, if containerd has it.
     pub fn open(shared: &Arc<Shared>, name: &str) -> Result<Option<Ns>> {
         let namespace = shared.client.namespace(name)?;
-        Ok(namespace.map(|namespace| Ns { namespace, shared: Arc::clone(shared) }))
+        Ok(namespace.map(|namespace| Ns(Arc::new(Scope { namespace, shared: Arc::clone(shared) }))))
     }
 
     /// Its name.
