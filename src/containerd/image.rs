@@ -26,7 +26,7 @@ pub enum ManifestKind {
 pub struct ManifestRef {
     pub descriptor: Descriptor,
     /// From the descriptor, else from the config.
-    pub platform: Option<Platform>,
+    pub platform: Option<Arc<Platform>>,
     /// Whether its blob is on this host.
     pub local: bool,
     pub kind: ManifestKind,
@@ -38,7 +38,7 @@ pub struct Resolved {
     /// Whether the target is an index.
     pub is_index: bool,
     /// The manifests in the order of the index, each once; nested indexes are opened.
-    pub manifests: Vec<ManifestRef>,
+    pub manifests: Vec<Arc<ManifestRef>>,
     /// Every index on the way, the target too if it is one, and whether it is here.
     pub indexes: Vec<(Descriptor, bool)>,
     /// Which of `manifests` is the host's: the best match, else the only one, else the first that is here.
@@ -64,7 +64,7 @@ pub struct LayerRef {
     /// The name of the snapshot that holds this layer and those below.
     pub chain_id: Option<Digest>,
     /// The build step that made it.
-    pub created_by: String,
+    pub created_by: Arc<str>,
 }
 
 /// A build step.
@@ -72,7 +72,7 @@ pub struct LayerRef {
 pub struct HistoryStep {
     /// As the config spells it.
     pub created: String,
-    pub created_by: String,
+    pub created_by: Arc<str>,
     pub comment: String,
     pub empty_layer: bool,
     /// Index of the layer it made.
@@ -82,7 +82,7 @@ pub struct HistoryStep {
 /// What a config says, of the parts that ctrfs uses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImageConfig {
-    pub platform: Platform,
+    pub platform: Arc<Platform>,
     pub created: Option<SystemTime>,
     pub diff_ids: Vec<Digest>,
     pub history: Vec<HistoryStep>,
@@ -104,7 +104,8 @@ pub struct ManifestDoc {
     pub config: Option<Descriptor>,
     /// The config itself, if it is here and is an image's.
     pub image: Option<ImageConfig>,
-    pub layers: Vec<LayerRef>,
+    /// Shared with whatever shows them.
+    pub layers: Arc<[LayerRef]>,
     pub subject: Option<Descriptor>,
     pub annotations: Labels,
 }
@@ -144,7 +145,7 @@ impl Descriptor {
     /// Whether it stands in its index only to say something about another manifest.
     pub fn is_attestation(&self) -> bool {
         self.annotations.get("vnd.docker.reference.type").is_some()
-            || self.platform.as_ref().is_some_and(Platform::is_unknown)
+            || self.platform.as_ref().is_some_and(|platform| platform.is_unknown())
     }
 }
 
@@ -165,14 +166,15 @@ impl ManifestDoc {
     pub(super) fn with_config(mut self, image: ImageConfig) -> ManifestDoc {
         let fits = image.diff_ids.len() == self.layers.len();
         let chain_ids = chain_ids(&image.diff_ids);
+        let layers = Arc::make_mut(&mut self.layers);
         if fits {
-            for (layer, (diff_id, chain_id)) in self.layers.iter_mut().zip(image.diff_ids.iter().zip(chain_ids)) {
+            for (layer, (diff_id, chain_id)) in layers.iter_mut().zip(image.diff_ids.iter().zip(chain_ids)) {
                 layer.diff_id = Some(diff_id.clone());
                 layer.chain_id = Some(chain_id);
             }
         }
         for step in &image.history {
-            if let Some(layer) = step.layer.and_then(|n| self.layers.get_mut(n)) {
+            if let Some(layer) = step.layer.and_then(|n| layers.get_mut(n)) {
                 layer.created_by = step.created_by.clone();
             }
         }
@@ -267,7 +269,7 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ManifestDoc> {
         () if is_image => ManifestKind::Image,
         () => ManifestKind::Artifact,
     };
-    let layer = |descriptor| LayerRef { descriptor, diff_id: None, chain_id: None, created_by: String::new() };
+    let layer = |descriptor| LayerRef { descriptor, diff_id: None, chain_id: None, created_by: Arc::default() };
     Ok(ManifestDoc {
         media_type: raw.media_type.into(),
         artifact_type: raw.artifact_type.into(),
@@ -335,11 +337,17 @@ pub fn parse_config(bytes: &[u8]) -> Result<ImageConfig> {
         let empty_layer = step.empty_layer.unwrap_or(false);
         let layer = (!empty_layer).then_some(next);
         next += usize::from(!empty_layer);
-        HistoryStep { created: step.created, created_by: step.created_by, comment: step.comment, empty_layer, layer }
+        HistoryStep {
+            created: step.created,
+            created_by: step.created_by.into(),
+            comment: step.comment,
+            empty_layer,
+            layer,
+        }
     };
     Ok(ImageConfig {
         history: raw.history.0.into_iter().map(step).collect(),
-        platform: raw.platform,
+        platform: Arc::new(raw.platform),
         created: raw.created.parse::<jiff::Timestamp>().ok().map(SystemTime::from),
         diff_ids: raw.rootfs.unwrap_or_default().diff_ids.0,
         labels: run.labels,

@@ -53,7 +53,7 @@ fn a_config_gives_layers_their_names_and_steps() {
     let text = format!(r#"{{"config":{},"layers":[{1},{1}]}}"#, descriptor(OCI_CONFIG), descriptor("x"));
     let manifest = parse_manifest(text.as_bytes()).unwrap().with_config(config);
     assert!(manifest.has_rootfs());
-    assert_eq!(manifest.layers[1].created_by, "RUN b");
+    assert_eq!(&*manifest.layers[1].created_by, "RUN b");
     assert_eq!(manifest.layers[0].chain_id, manifest.layers[0].diff_id);
     assert_eq!(manifest.chain_id().unwrap(), &Digest::of(format!("{A} {A}").as_bytes()));
 }

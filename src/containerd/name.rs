@@ -231,6 +231,7 @@ impl<'de, T: serde::Deserialize<'de>, const N: usize> serde::Deserialize<'de> fo
                     }
                     list.push(item);
                 }
+                list.shrink_to_fit();
                 Ok(Bounded(list))
             }
         }
@@ -264,7 +265,7 @@ pub struct Descriptor {
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub annotations: Labels,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub platform: Option<Platform>,
+    pub platform: Option<Arc<Platform>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<Arc<str>>,
 }

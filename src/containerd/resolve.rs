@@ -178,7 +178,7 @@ impl Namespace {
             Err(error) if is_of_the_blob(error.kind()) => return Ok(false),
             doc => doc?,
         };
-        for layer in &doc.layers {
+        for layer in doc.layers.iter() {
             if self.blob(&layer.descriptor.digest)?.is_none() {
                 return Ok(false);
             }
@@ -190,6 +190,7 @@ impl Namespace {
     fn complete(&self, resolved: &mut Resolved) -> Result<()> {
         let all = if resolved.manifests.len() > ASK_EACH { Some(self.blobs()?) } else { None };
         for manifest in &mut resolved.manifests {
+            let manifest = Arc::make_mut(manifest);
             let digest = &manifest.descriptor.digest;
             manifest.local = match &all {
                 Some(all) => all.contains_key(digest),
@@ -285,17 +286,17 @@ impl Walk<'_> {
         if full || !self.seen.insert(descriptor.digest.clone()) {
             return;
         }
-        self.resolved.manifests.push(ManifestRef {
+        self.resolved.manifests.push(Arc::new(ManifestRef {
             platform: descriptor.platform.clone(),
             descriptor: descriptor.clone(),
             local: false,
             kind: ManifestKind::Unknown,
-        });
+        }));
     }
 }
 
 /// The manifest that stands for the image: the host's platform, else the only one, else the first that is here.
-fn choose(manifests: &[ManifestRef]) -> Option<usize> {
+fn choose(manifests: &[Arc<ManifestRef>]) -> Option<usize> {
     if let [_] = manifests {
         return Some(0);
     }
@@ -305,7 +306,7 @@ fn choose(manifests: &[ManifestRef]) -> Option<usize> {
     if let Some((_, _, i)) = best {
         return Some(i);
     }
-    let (mut images_left, here) = (images(), |(_, m): &(usize, &ManifestRef)| m.local);
+    let (mut images_left, here) = (images(), |(_, m): &(usize, &Arc<ManifestRef>)| m.local);
     if let (Some((i, _)), None) = (images_left.next(), images_left.next()) {
         return Some(i);
     }
@@ -319,11 +320,9 @@ fn choose(manifests: &[ManifestRef]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn manifest(platform: &str, local: bool, kind: ManifestKind) -> ManifestRef {
-        let platform = platform.split_once('/').map(|(os, architecture)| Platform {
-            os: os.into(),
-            architecture: architecture.into(),
-            ..Platform::default()
+    fn manifest(platform: &str, local: bool, kind: ManifestKind) -> Arc<ManifestRef> {
+        let platform = platform.split_once('/').map(|(os, architecture)| {
+            Arc::new(Platform { os: os.into(), architecture: architecture.into(), ..Platform::default() })
         });
         let descriptor = Descriptor {
             media_type: "".into(),
@@ -333,7 +332,7 @@ mod tests {
             platform: platform.clone(),
             artifact_type: None,
         };
-        ManifestRef { descriptor, platform, local, kind }
+        Arc::new(ManifestRef { descriptor, platform, local, kind })
     }
 
     #[test]

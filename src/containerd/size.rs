@@ -155,10 +155,10 @@ impl Namespace {
     }
 
     /// The manifest that containerd would run here, if it is here.
-    fn host_manifest(&self, target: &Descriptor) -> Result<Option<ManifestRef>> {
+    fn host_manifest(&self, target: &Descriptor) -> Result<Option<Arc<ManifestRef>>> {
         let resolved = self.resolve(target)?;
         let suits =
-            |m: &&ManifestRef| !resolved.is_index || m.platform.as_ref().is_some_and(|p| p.rank(host()).is_some());
+            |m: &&Arc<ManifestRef>| !resolved.is_index || m.platform.as_ref().is_some_and(|p| p.rank(host()).is_some());
         let chosen = resolved.host.and_then(|i| resolved.manifests.get(i));
         Ok(chosen.filter(suits).filter(|m| m.local).cloned())
     }

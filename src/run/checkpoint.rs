@@ -158,7 +158,7 @@ impl Parts<'_> {
     fn state(&self) -> Result<Vec<Descriptor>> {
         let options = CheckpointOptions { file_locks: true, ..CheckpointOptions::default() }.document();
         let made = self.held.checkpoint_task(&self.record.id, Some(&options))?;
-        let here = |part: Descriptor| Descriptor { platform: Some(Platform::host()), ..part };
+        let here = |part: Descriptor| Descriptor { platform: Some(Platform::host().into()), ..part };
         let mut parts: Vec<Descriptor> = made.into_iter().map(here).collect();
         parts.push(self.put(OPTIONS, "-checkpoint-options", &options.to_any())?);
         Ok(parts)
@@ -181,7 +181,7 @@ fn held_by(number: usize) -> String {
 }
 
 fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
-    let platform = Some(Platform::host());
+    let platform = Some(Platform::host().into());
     Descriptor {
         media_type: media_type.into(),
         digest,

@@ -160,7 +160,7 @@ impl Convert<'_> {
         }
         for (number, value) in named.into_iter().enumerate() {
             let part: Descriptor = serde_json::from_value(value.clone()).map_err(bad)?;
-            if !self.wanted.takes(part.platform.as_ref()) {
+            if !self.wanted.takes(part.platform.as_deref()) {
                 labels.retain(|_, digest| *digest != part.digest.to_string());
                 modified = true;
                 continue;

@@ -152,7 +152,7 @@ impl Work<'_> {
         }
         let index = parse_index(&self.ns.document(&target.digest)?)?;
         self.blob(target)?;
-        let taken = |d: &&Descriptor| self.wanted.takes(d.platform.as_ref());
+        let taken = |d: &&Descriptor| self.wanted.takes(d.platform.as_deref());
         let chosen = match self.wanted.best(&index.manifests)[..] {
             [first, ..] => Some(first),
             [] => index.manifests.iter().find(taken),
@@ -161,7 +161,7 @@ impl Work<'_> {
             return fail!(NotFound, "image {name}: nothing in it is for {}", self.wanted.names());
         };
         for manifest in &index.manifests {
-            if self.args.all_platforms || self.wanted.takes(manifest.platform.as_ref()) {
+            if self.args.all_platforms || self.wanted.takes(manifest.platform.as_deref()) {
                 self.add(manifest, DEPTH)?;
             }
         }

@@ -95,7 +95,7 @@ impl Fetch<'_> {
         let mut labels = held::labels(&children, true);
         labels.extend(self.source(at)?);
         self.held.put_content(&held::reference(at), &bytes, &labels)?;
-        let taken = self.wanted.takes(at.platform.as_ref());
+        let taken = self.wanted.takes(at.platform.as_deref());
         if !at.is_index() && taken {
             found.manifests.push(at.clone());
         }
@@ -103,7 +103,7 @@ impl Fetch<'_> {
             let is_document = child.is_index() || child.is_manifest();
             // Another platform's layers are left where they are; with all metadata its config is not.
             let skipped = match is_document {
-                true => !self.all_metadata && !self.wanted.takes(child.platform.as_ref()),
+                true => !self.all_metadata && !self.wanted.takes(child.platform.as_deref()),
                 false => !taken && !child.is_config(),
             };
             if skipped || !seen.insert(child.digest.clone()) {
@@ -319,7 +319,7 @@ pub fn children(at: &Descriptor, bytes: &[u8]) -> Result<Vec<Descriptor>> {
         );
     }
     let manifest = parse_manifest(bytes).map_err(told)?;
-    Ok(manifest.config.into_iter().chain(manifest.layers.into_iter().map(|layer| layer.descriptor)).collect())
+    Ok(manifest.config.into_iter().chain(manifest.layers.iter().map(|layer| layer.descriptor.clone())).collect())
 }
 
 /// Labels as commands have them: `KEY=VALUE`, or `KEY` for an empty one.

@@ -43,7 +43,8 @@ impl Wanted {
     pub fn best<'a>(&self, manifests: &'a [Descriptor]) -> Vec<&'a Descriptor> {
         let best = |rank: &dyn Fn(&Platform) -> Option<usize>| {
             let ranked = manifests.iter().enumerate().filter(|(_, m)| !m.is_attestation());
-            let ranked = ranked.filter_map(|(i, m)| Some((m.platform.as_ref().map_or(Some(usize::MAX), rank)?, i, m)));
+            let ranked =
+                ranked.filter_map(|(i, m)| Some((m.platform.as_deref().map_or(Some(usize::MAX), rank)?, i, m)));
             ranked.min_by_key(|(rank, i, _)| (*rank, *i)).map(|(.., m)| m)
         };
         match self {

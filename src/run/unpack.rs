@@ -61,7 +61,7 @@ pub fn unpack_when(
     if !is_unpacked(held, snapshotter, &chain)? {
         let mut parent = String::new();
         progress.expect(manifest.layers.iter().map(|layer| layer.descriptor.size).sum());
-        for layer in &manifest.layers {
+        for layer in manifest.layers.iter() {
             wait::check()?;
             ready(&layer.descriptor.digest)?;
             progress.say(format!("unpacking {}", layer.descriptor.digest));

@@ -57,7 +57,7 @@ pub fn manifests(held: &Namespace, saved: &[Saved], files: &Files, compress: boo
             digest,
             size: bytes.len() as u64,
             annotations: Labels::default(),
-            platform: Some(platform).filter(|p| !p.is_empty()),
+            platform: Some(platform).filter(|p| !p.is_empty()).map(Into::into),
             artifact_type: None,
         };
         let tags = image.repo_tags.as_deref().unwrap_or_default();

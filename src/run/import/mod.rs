@@ -234,7 +234,7 @@ impl Import<'_> {
             return fail!(TooLong, "{}: indexes in {DEPTH} indexes, or more than {FILES} manifests", at.digest);
         }
         let taken: Vec<Descriptor> =
-            named.iter().filter(|child| self.wanted.takes(child.platform.as_ref())).cloned().collect();
+            named.iter().filter(|child| self.wanted.takes(child.platform.as_deref())).cloned().collect();
         // The transfer service holds what it does not take; `ctr` before 2.0 lets it go.
         let kept = if self.modern && !self.args.local { named } else { &taken };
         let labels = held::labels(kept, !self.args.discard_unpacked_layers);

@@ -27,7 +27,8 @@ pub static LAYER: Dir<Layer> = Dir {
         link("snapshot", "The snapshot that it is unpacked to.", snapshot),
         graft("fs", "This layer alone, whiteouts as its archive names them.", |layer| {
             let ns = &layer.manifest.ns;
-            let source = rootfs::alone(ns, layer.layer()?)?;
+            let doc = layer.manifest.doc()?;
+            let source = doc.map_or(Ok(None), |doc| rootfs::alone(ns, &doc.layers, layer.number))?;
             Ok(source.map(|source| rootfs::graft(&ns.shared.roots, source, "fs")))
         }),
     ],

@@ -158,7 +158,7 @@ pub fn chain(ns: &Ns, chain: &str) -> Result<Option<crate::tree::rootfs::Whole>>
 }
 
 /// The build steps that local images name for a layer, each once.
-pub fn created_by(ns: &Ns, layer: &Digest) -> Result<Vec<String>> {
+pub fn created_by(ns: &Ns, layer: &Digest) -> Result<Vec<Arc<str>>> {
     let mut steps = Vec::new();
     for manifest in manifests(ns)?.values() {
         let Some(doc) = manifest.doc()? else { continue };
@@ -180,7 +180,7 @@ pub fn manifests(ns: &Ns) -> Result<BTreeMap<String, super::manifest::Manifest>>
         for manifest in &resolved.manifests {
             found
                 .entry(manifest.descriptor.digest.hex())
-                .or_insert_with(|| super::manifest::Manifest::new(ns, manifest.clone()));
+                .or_insert_with(|| super::manifest::Manifest::new(ns, manifest));
         }
     }
     Ok(found)

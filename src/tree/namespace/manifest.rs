@@ -103,8 +103,8 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    pub fn new(ns: &Ns, named: ManifestRef) -> Manifest {
-        Manifest { ns: ns.clone(), named: Arc::new(named) }
+    pub fn new(ns: &Ns, named: &Arc<ManifestRef>) -> Manifest {
+        Manifest { ns: ns.clone(), named: Arc::clone(named) }
     }
 
     /// The descriptor by which it is named.
@@ -188,7 +188,7 @@ fn find(ns: &Ns, component: &str) -> Result<Option<Manifest>> {
         && let Some(resolved) = usable(ns.namespace.resolve(&record.target))?
         && let Some(named) = resolved.manifests.iter().find(|named| named.descriptor.digest == digest)
     {
-        return Ok(Some(Manifest::new(ns, named.clone())));
+        return Ok(Some(Manifest::new(ns, named)));
     }
     Ok(links::manifests(ns)?.remove(component))
 }

@@ -27,30 +27,39 @@ struct Hiding {
     bytes: usize,
 }
 
-/// Those that were made lately, the newest last.
-#[derive(Default)]
-pub(super) struct Kept(Vec<(String, Arc<Hiding>)>);
+/// Those that were looked at lately, and their bytes.
+pub(super) struct Kept {
+    lru: lru::LruCache<String, Arc<Hiding>>,
+    bytes: usize,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Kept { lru: lru::LruCache::unbounded(), bytes: 0 }
+    }
+}
 
 impl Kept {
     fn get(&mut self, key: &str) -> Option<Arc<Hiding>> {
-        let at = self.0.iter().position(|(kept, _)| kept == key)?;
-        let found = self.0.remove(at);
-        let hiding = Arc::clone(&found.1);
-        self.0.push(found);
-        Some(hiding)
+        self.lru.get(key).cloned()
     }
 
     fn put(&mut self, key: String, hiding: Arc<Hiding>) {
-        self.0.push((key, hiding));
-        while self.0.len() > 1 && self.0.iter().map(|(_, hiding)| hiding.bytes).sum::<usize>() > KEPT_BYTES {
-            self.0.remove(0);
+        self.bytes += hiding.bytes;
+        if let Some((_, old)) = self.lru.push(key, hiding) {
+            self.bytes -= old.bytes;
+        }
+        while self.bytes > KEPT_BYTES && self.lru.len() > 1 {
+            let Some((_, oldest)) = self.lru.pop_lru() else { break };
+            self.bytes -= oldest.bytes;
         }
     }
 }
 
 impl Hiding {
     fn of(built: &Built) -> Result<Hiding> {
-        let (mut files, mut bytes) = (Vec::new(), 0);
+        // With what it takes where nothing is hidden: its place among those that are kept.
+        let (mut files, mut bytes) = (Vec::new(), 256);
         built.rootfs.hidden(&mut |Hidden { layer, path, handle, .. }| {
             bytes += path.len() + size_of::<(usize, Box<[u8]>, Handle)>() + 16;
             if bytes > BYTES {
@@ -59,6 +68,7 @@ impl Hiding {
             files.push((layer, path.into_boxed_slice(), handle));
             Ok(())
         })?;
+        files.shrink_to_fit();
         files.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         Ok(Hiding { files, bytes })
     }
@@ -121,7 +131,7 @@ pub fn graft(roots: &Arc<Roots>, source: Arc<dyn Source>, label: &'static str) -
 struct Shown {
     tree: Arc<Tree>,
     at: At,
-    name: Box<[u8]>,
+    name: Name,
 }
 
 enum At {
@@ -140,7 +150,7 @@ fn number(layer: usize, layers: usize) -> String {
 impl Shown {
     fn directory(&self, name: &[u8], layer: usize, path: &[u8]) -> Node {
         let (tree, at) = (Arc::clone(&self.tree), At::Layer(layer, path.into()));
-        Node::of(Arc::new(Shown { tree, at, name: name.into() }))
+        Node::of(Arc::new(Shown { tree, at, name: name.to_vec().into() }))
     }
 
     /// The layers that have something hidden.
@@ -177,7 +187,7 @@ impl Place for Shown {
     }
 
     fn name(&self, _: Seat) -> Name {
-        Name::Owned(self.name.to_vec())
+        self.name.clone()
     }
 
     fn lookup(self: Arc<Self>, name: &[u8]) -> Result<Option<Node>> {

@@ -42,7 +42,7 @@ struct Shown {
     up: Option<Arc<Shown>>,
     /// `None` is the root: it can be stat'ed without building anything.
     found: Option<At>,
-    name: Box<[u8]>,
+    name: Name,
 }
 
 /// A file as it was found, and in what shape of its root filesystem.
@@ -110,7 +110,7 @@ impl Tree {
     /// A file that was found by itself, not in a directory of the root filesystem.
     pub(super) fn node(self: &Arc<Self>, name: &[u8], handle: Handle, built: &Built) -> Node {
         let found = Some(At { handle, shape: built.shape });
-        Node::of(Arc::new(Shown { tree: Arc::clone(self), up: None, found, name: name.into() }))
+        Node::of(Arc::new(Shown { tree: Arc::clone(self), up: None, found, name: name.to_vec().into() }))
     }
 }
 
@@ -155,7 +155,7 @@ impl Shown {
     fn entry(self: &Arc<Self>, built: &Built, name: &[u8], handle: Handle) -> Node {
         let found = Some(At { handle, shape: built.shape });
         let (tree, up) = (Arc::clone(&self.tree), Some(Arc::clone(self)));
-        Node::of(Arc::new(Shown { tree, up, found, name: name.into() }))
+        Node::of(Arc::new(Shown { tree, up, found, name: name.to_vec().into() }))
     }
 
     fn shown(&self, built: &Arc<Built>, handle: &Handle) -> Result<Attr> {
@@ -190,7 +190,7 @@ impl Place for Shown {
     }
 
     fn name(&self, _: Seat) -> Name {
-        Name::Owned(self.name.to_vec())
+        self.name.clone()
     }
 
     fn lookup(self: Arc<Self>, name: &[u8]) -> Result<Option<Node>> {

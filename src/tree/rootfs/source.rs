@@ -35,8 +35,10 @@ enum Given {
 /// The layers of a manifest, or the lowest of them, merged.
 pub struct Whole {
     ns: Ns,
-    manifest: String,
-    layers: Vec<LayerRef>,
+    manifest: Digest,
+    /// Those of the manifest, of which it has so many.
+    layers: Arc<[LayerRef]>,
+    count: usize,
     created: Option<SystemTime>,
 }
 
@@ -44,14 +46,18 @@ impl Whole {
     /// The lowest `count` layers of a manifest.
     pub fn new(ns: &Ns, manifest: &Digest, doc: &ManifestDoc, count: usize) -> Whole {
         let created = doc.image.as_ref().and_then(|image| image.created);
-        let layers = doc.layers.iter().take(count).cloned().collect();
-        Whole { ns: ns.clone(), manifest: manifest.to_string(), layers, created }
+        let (layers, count) = (Arc::clone(&doc.layers), count.min(doc.layers.len()));
+        Whole { ns: ns.clone(), manifest: manifest.clone(), layers, count, created }
+    }
+
+    fn layers(&self) -> &[LayerRef] {
+        &self.layers[..self.count]
     }
 
     /// Whether all of it can be had: each layer from its blob or from where it is unpacked.
     pub fn can_be_had(&self) -> Result<bool> {
         let mut missing = None;
-        for (number, layer) in self.layers.iter().enumerate() {
+        for (number, layer) in self.layers().iter().enumerate() {
             if self.ns.namespace.blob(&layer.descriptor.digest)?.is_none() {
                 missing = Some(number);
             }
@@ -59,13 +65,13 @@ impl Whole {
         if missing.is_none() {
             return Ok(true);
         }
-        let places = unpacked::chain(&self.ns, &self.layers)?;
-        self.missing(&places)?.map_or(Ok(true), |missing| unpacked::is_elsewhere(&self.ns, &self.layers, missing))
+        let places = unpacked::chain(&self.ns, self.layers())?;
+        self.missing(&places)?.map_or(Ok(true), |missing| unpacked::is_elsewhere(&self.ns, self.layers(), missing))
     }
 
     /// The topmost layer of which there is neither a directory nor a blob.
     fn missing(&self, places: &Places) -> Result<Option<usize>> {
-        for (number, layer) in self.layers.iter().enumerate().rev().filter(|(number, _)| places[*number].is_none()) {
+        for (number, layer) in self.layers().iter().enumerate().rev().filter(|(number, _)| places[*number].is_none()) {
             if self.ns.namespace.blob(&layer.descriptor.digest)?.is_none() {
                 return Ok(Some(number));
             }
@@ -76,7 +82,7 @@ impl Whole {
     /// The layers, each from its directory where `places` has one, else from its blob.
     fn given(&self, store: &Store, places: Places) -> Result<Vec<Given>> {
         let mut blobs: Vec<Option<Arc<dyn Blob>>> = Vec::new();
-        for (layer, place) in self.layers.iter().zip(&places) {
+        for (layer, place) in self.layers().iter().zip(&places) {
             let blob = match place {
                 Some(_) => None,
                 None => LayerBlob::open(&self.ns.namespace, &layer.descriptor.digest)?,
@@ -84,13 +90,13 @@ impl Whole {
             blobs.push(blob.map(|blob| Arc::new(blob) as Arc<dyn Blob>));
         }
         // All that have to be read are read at the same time; then each is waited for.
-        for (blob, layer) in blobs.iter().zip(&self.layers) {
+        for (blob, layer) in blobs.iter().zip(self.layers()) {
             if let Some(blob) = blob {
                 store.start(blob, &layer.descriptor.media_type)?;
             }
         }
         let mut given = Vec::new();
-        for ((blob, place), layer) in blobs.into_iter().zip(places).zip(&self.layers) {
+        for ((blob, place), layer) in blobs.into_iter().zip(places).zip(self.layers()) {
             let digest = layer.descriptor.digest.to_string();
             given.push(match (place, blob) {
                 (Some(place), _) => Given::Directory { digest, place },
@@ -111,7 +117,7 @@ impl Whole {
             let digest = layer.descriptor.digest.to_string();
             place.as_ref().map(|place| Copy { digest, path: place.path.clone(), begun: place.begun })
         };
-        let copies: Vec<_> = places.iter().zip(&self.layers).map(place).collect();
+        let copies: Vec<_> = places.iter().zip(self.layers()).map(place).collect();
         let rootfs = Chain { created: since_1970(self.created), ..Chain::default() }.copies(&copies)?;
         Ok(Built { holders: holders(places), ..Built::new(rootfs, vec![None]) })
     }
@@ -172,13 +178,13 @@ fn merged(store: &Store, given: Vec<Given>, build: impl FnOnce(&[ChainLayer<'_>]
 
 impl Source for Whole {
     fn key(&self) -> String {
-        format!("image {} {} {}", self.ns.name(), self.manifest, self.layers.len())
+        format!("image {} {} {}", self.ns.name(), self.manifest, self.count)
     }
 
     fn build(&self, store: &Store) -> Result<Built> {
-        let mut places = unpacked::chain(&self.ns, &self.layers)?;
+        let mut places = unpacked::chain(&self.ns, self.layers())?;
         if let Some(missing) = self.missing(&places)? {
-            match unpacked::elsewhere(&self.ns, &self.layers, missing)? {
+            match unpacked::elsewhere(&self.ns, self.layers(), missing)? {
                 Found::Copies(copies) => return self.copied(&copies),
                 Found::Layers(more) => {
                     places.iter_mut().zip(more).for_each(|(place, more)| *place = place.take().or(more));
@@ -190,7 +196,7 @@ impl Source for Whole {
         match self.merged(store, places) {
             // What overlayfs refuses and the native snapshotter takes is told by the archives alone (LAYERS.md 0.2).
             Err(refusal) if some && !all && refusal.kind() == Kind::Corrupt => {
-                let blobs = self.merged(store, vec![None; self.layers.len()]);
+                let blobs = self.merged(store, vec![None; self.count]);
                 blobs.map_err(|error| if error.kind() == Kind::NotLocal { refusal } else { error })
             }
             built => built,
@@ -202,12 +208,12 @@ impl Source for Whole {
     }
 
     fn attribute(&self, layer: usize, name: &str) -> Result<Option<Vec<u8>>> {
-        let Some(layer) = self.layers.get(layer) else { return Ok(None) };
+        let Some(layer) = self.layers().get(layer) else { return Ok(None) };
         attribute(&self.ns, layer, name)
     }
 
     fn attribute_root(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        self.attribute(self.layers.len().saturating_sub(1), name)
+        self.attribute(self.count.saturating_sub(1), name)
     }
 }
 
@@ -234,28 +240,37 @@ fn attribute(ns: &Ns, layer: &LayerRef, name: &str) -> Result<Option<Vec<u8>>> {
 /// One layer by itself, whiteouts as its archive names them.
 pub struct Alone {
     ns: Ns,
-    layer: LayerRef,
+    /// The layers of the manifest, and the number of this one.
+    layers: Arc<[LayerRef]>,
+    number: usize,
 }
 
 /// One layer by itself, if its blob is here and of a type that is known.
-pub fn alone(ns: &Ns, layer: LayerRef) -> Result<Option<Arc<dyn Source>>> {
+pub fn alone(ns: &Ns, layers: &Arc<[LayerRef]>, number: usize) -> Result<Option<Arc<dyn Source>>> {
+    let Some(layer) = layers.get(number) else { return Ok(None) };
     if media::promise(&layer.descriptor.media_type).is_err() || ns.namespace.blob(&layer.descriptor.digest)?.is_none() {
         return Ok(None);
     }
-    Ok(Some(Arc::new(Alone { ns: ns.clone(), layer })))
+    Ok(Some(Arc::new(Alone { ns: ns.clone(), layers: Arc::clone(layers), number })))
+}
+
+impl Alone {
+    fn layer(&self) -> &LayerRef {
+        &self.layers[self.number]
+    }
 }
 
 impl Source for Alone {
     fn key(&self) -> String {
-        format!("layer {} {} {}", self.ns.name(), self.layer.descriptor.digest, self.layer.descriptor.media_type)
+        format!("layer {} {} {}", self.ns.name(), self.layer().descriptor.digest, self.layer().descriptor.media_type)
     }
 
     fn build(&self, store: &Store) -> Result<Built> {
-        let digest = &self.layer.descriptor.digest;
+        let digest = &self.layer().descriptor.digest;
         let blob = LayerBlob::open(&self.ns.namespace, digest)?;
         let blob: Arc<dyn Blob> =
             Arc::new(blob.ok_or_else(|| Error::new(Kind::NotLocal, format!("layer {digest}: not on this host")))?);
-        let index = store.index(&blob, &self.layer.descriptor.media_type, &patience)?;
+        let index = store.index(&blob, &self.layer().descriptor.media_type, &patience)?;
         let chain = Chain::default();
         merged(store, vec![Given::Tar { blob, index }], |layers| match layers {
             [ChainLayer::Tar(layer)] => chain.alone(*layer),
@@ -268,11 +283,11 @@ impl Source for Alone {
     }
 
     fn attribute(&self, _: usize, name: &str) -> Result<Option<Vec<u8>>> {
-        attribute(&self.ns, &self.layer, name)
+        attribute(&self.ns, self.layer(), name)
     }
 
     fn attribute_root(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        attribute(&self.ns, &self.layer, name)
+        attribute(&self.ns, self.layer(), name)
     }
 
     fn is_again(&self) -> bool {

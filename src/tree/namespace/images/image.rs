@@ -180,7 +180,7 @@ impl Image {
     fn host(&self, file: &str) -> Result<Option<Target>> {
         let Some(resolved) = self.resolved()? else { return Ok(None) };
         let Some(host) = resolved.host.and_then(|host| resolved.manifests.get(host)) else { return Ok(None) };
-        let manifest = manifest::Manifest::new(&self.ns, host.clone());
+        let manifest = manifest::Manifest::new(&self.ns, host);
         Ok(manifest.has(file)?.then(|| manifest.path(file)))
     }
 }
@@ -260,7 +260,7 @@ impl Object for ForPlatform {
 
 fn manifests(image: &Image) -> Result<Vec<manifest::Manifest>> {
     let Some(resolved) = image.resolved()? else { return Ok(Vec::new()) };
-    Ok(resolved.manifests.iter().map(|named| manifest::Manifest::new(&image.ns, named.clone())).collect())
+    Ok(resolved.manifests.iter().map(|named| manifest::Manifest::new(&image.ns, named)).collect())
 }
 
 fn find_manifest(image: &Image, component: &str) -> Result<Option<manifest::Manifest>> {
@@ -282,7 +282,7 @@ fn platforms(image: &Image) -> Result<Vec<ForPlatform>> {
         let Some(name) = platform_name(named) else { continue };
         // Windows has several manifests for one platform, told apart by the version: the first is shown by name.
         if platforms.iter().all(|known| known.name != name) {
-            platforms.push(ForPlatform { name, manifest: manifest::Manifest::new(&image.ns, named.clone()) });
+            platforms.push(ForPlatform { name, manifest: manifest::Manifest::new(&image.ns, named) });
         }
     }
     Ok(platforms)

@@ -105,7 +105,7 @@ pub fn tar(image: &Image) -> Result<Option<Arc<dyn Content>>> {
 }
 
 /// `oci.tar` of one manifest, named as an image that names it: one that has a tag, if there is one.
-pub fn tar_of_manifest(ns: &Ns, manifest: &ManifestRef) -> Result<Option<Arc<dyn Content>>> {
+pub fn tar_of_manifest(ns: &Ns, manifest: &Arc<ManifestRef>) -> Result<Option<Arc<dyn Content>>> {
     let digest = &manifest.descriptor.digest;
     let naming = links::naming(ns)?;
     let names = naming.get(digest).map(Vec::as_slice).unwrap_or_default();
@@ -116,7 +116,7 @@ pub fn tar_of_manifest(ns: &Ns, manifest: &ManifestRef) -> Result<Option<Arc<dyn
         // Images may say different things of one manifest: what is shown depends on the name alone.
         let record = name.as_deref().map(|name| ns.namespace.image(name)).transpose()?.flatten();
         let resolved = record.map(|record| usable(ns.namespace.resolve(&record.target))).transpose()?.flatten();
-        let same = |named: &&ManifestRef| named.descriptor.digest == *digest;
+        let same = |named: &&Arc<ManifestRef>| named.descriptor.digest == *digest;
         let named = resolved.as_ref().and_then(|resolved| resolved.manifests.iter().find(same));
         layout::of_manifest(&ns.namespace, name.as_deref(), named.unwrap_or(manifest))
     });
