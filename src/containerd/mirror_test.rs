@@ -144,3 +144,15 @@ fn the_first_question_for_one_brings_them_all() {
     assert_eq!(wait::never(|| keyed.one(&"b".into(), &toy)).unwrap(), Some(2));
     assert_eq!(toy.asked(), (1, 0));
 }
+
+#[test]
+fn who_asks_again_ends_when_there_is_nobody_to_ask_and_says_so() {
+    let (toy, keyed) = (Toy::new(), Keyed::default());
+    keyed.all(&toy).unwrap();
+    lock(&keyed.state).renewing = true;
+    keyed.promise(Duration::from_secs(60));
+    lock(&toy.link).away = true;
+    let (said, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || keyed.renew(&toy, || said.send(()).unwrap()));
+    told.recv_timeout(Duration::from_secs(20)).expect("it stands still");
+}

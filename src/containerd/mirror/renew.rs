@@ -82,7 +82,14 @@ impl<K: Ord + Hash + Clone, R: Clone + PartialEq> Keyed<K, R> {
                 return;
             }
             if !state.listing {
-                let failed = link.away || self.load(state, source, link).is_err();
+                // Both ways give up the lock.
+                let failed = match link.away {
+                    true => {
+                        drop(state);
+                        true
+                    }
+                    false => self.load(state, source, link).is_err(),
+                };
                 state = lock(&self.state);
                 // Nobody looks after it any more: that is a change, too.
                 state.version += u64::from(failed);
