@@ -98,7 +98,10 @@ impl Teller {
             let _ = match notice {
                 Notice::Inode(ino) => {
                     self.shared.listings.noticed(ino);
-                    self.notifier.inval_inode(INodeNo(ino), 0, 0)
+                    table.texts.changes(ino);
+                    let told = self.notifier.inval_inode(INodeNo(ino), 0, 0);
+                    table.texts.told(ino);
+                    told
                 }
                 Notice::Entry(parent, name) => expire(&self.device, parent, &name),
             };

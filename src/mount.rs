@@ -233,7 +233,7 @@ impl Filesystem for Mounted {
             Err(error) => return reply.refuse(error.errno()),
         };
         match &*file {
-            Handle::File(Opened::Text { bytes, .. }) => reply.data(part(bytes, offset, size)),
+            Handle::File(Opened::Text { bytes, .. } | Opened::Told(bytes, _)) => reply.data(part(bytes, offset, size)),
             Handle::Written(written) => reply.data(part(&written.text, offset, size)),
             // It became a text when it was opened.
             Handle::File(Opened::Outcome) => reply.refuse(libc::EIO),
@@ -279,6 +279,7 @@ impl Filesystem for Mounted {
     ) {
         let ask = self.ask(request, Op::release, "close", ino);
         match self.0.handles.remove(number.0).as_deref() {
+            Some(Handle::File(Opened::Told(_, Some(reader)))) => reader.closes(),
             Some(Handle::File(opened)) => self.0.modes.released(ino.0, opened),
             Some(Handle::Written(written)) => self.0.close_writer(ask, written),
             _ => {}

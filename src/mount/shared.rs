@@ -6,6 +6,7 @@ use crate::fail;
 use crate::node::handle::{Directory, Handle, Listed, Opened};
 use crate::node::journal::Caller;
 use crate::node::listings::Keep;
+use crate::node::texts;
 use crate::node::{Attr, FileType, Lifetime};
 use crate::wait;
 use fuser::{FileHandle, FopenFlags, INodeNo, OpenAccMode, OpenFlags};
@@ -69,6 +70,7 @@ impl Shared {
         if self.policy.guarded && !owner && node.attr()?.private {
             return fail!(Access, "only the owner of the mount reads this; -o allow_containers widens it");
         }
+        let begun = self.table.texts.begin();
         let opened = match node.place.open(node.seat)? {
             Opened::Outcome => Opened::live(self.journal.last(parent(&self.table.path(ino)))),
             opened => opened,
@@ -76,7 +78,16 @@ impl Shared {
         if let Opened::Content(content) | Opened::Changing(content) = &opened {
             content.prepare()?;
         }
-        let cached = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
+        let fresh = FopenFlags::FOPEN_NOFLUSH;
+        let cached = FopenFlags::FOPEN_KEEP_CACHE | fresh;
+        let opened = match opened {
+            Opened::Told(bytes, _) => match self.table.keeps(ino, begun, &bytes) {
+                texts::Keep::Nothing => Opened::text(bytes),
+                texts::Keep::Fill(reader) => return Ok((Handle::File(Opened::Told(bytes, Some(reader))), fresh)),
+                texts::Keep::Known(reader) => return Ok((Handle::File(Opened::Told(bytes, Some(reader))), cached)),
+            },
+            opened => opened,
+        };
         let flags = match &opened {
             Opened::Content(content) => {
                 if self.push.takes(content.size()) && self.table.begins(ino) {
@@ -86,11 +97,11 @@ impl Shared {
             }
             Opened::Text { bytes, live } => {
                 if *live {
-                    self.table.rendered(ino, bytes.len() as u64);
+                    self.table.texts.rendered(ino, bytes.len());
                 }
                 direct
             }
-            Opened::State(_) | Opened::Changing(_) | Opened::Log(_) | Opened::Follow(_) | Opened::Outcome => direct,
+            Opened::Told(..) | Opened::State(_) | Opened::Changing(_) | Opened::Log(_) | Opened::Follow(_) | Opened::Outcome => direct,
         };
         Ok((Handle::File(opened), flags))
     }

@@ -161,22 +161,31 @@ impl<T: Object> Bound<T> {
         })
     }
 
+    /// How long the kernel may believe what a row shows. Asked before anything is made: it has to be true of what is
+    /// made after it.
+    fn contents_of_rows(&self) -> Lifetime {
+        // What a member's own file is called and shows is its family's matter.
+        if matches!(self.shape, Shape::File(_)) { Lifetime::Second } else { self.object.contents() }
+    }
+
     fn leaf(&self, row: &Row<T>) -> Result<Attr> {
-        // What a member's own file is called and shows is its family's matter. Asked before anything is made: it has to
-        // be true of what is made after it.
-        let told = if matches!(self.shape, Shape::File(_)) { Lifetime::Second } else { self.object.contents() };
+        let told = self.contents_of_rows();
         let modified = self.object.modified()?;
         let text = |size: usize| Attr::new(FileType::Regular, 0o444, size as u64, modified);
+        let live = |size| Attr { attr_life: Lifetime::Never, live: true, ..text(size) };
         let mut attr = match row.what {
             What::Text(f) | What::State(f) => match f(&self.object)? {
                 Some(bytes) => text(bytes.len()),
                 None => return self.absent(row),
             },
             What::LiveIf(f) => match f(&self.object)? {
-                Some(bytes) => Attr { attr_life: Lifetime::Never, name_life: Lifetime::Never, ..text(bytes.len()) },
+                Some(bytes) => Attr { name_life: Lifetime::Never, ..live(bytes.len()) },
                 None => return self.absent(row),
             },
-            What::Live(_) => Attr { attr_life: Lifetime::Never, ..text(handle::UNKNOWN_SIZE) },
+            What::Live(_) if row.told && told == Lifetime::Told => {
+                Attr { attr_life: told, ..live(handle::UNKNOWN_SIZE) }
+            }
+            What::Live(_) | What::Outcome => live(handle::UNKNOWN_SIZE),
             What::Bytes(f) => match f(&self.object)? {
                 Some(content) => {
                     let modified = content.modified().or(modified);
@@ -196,7 +205,6 @@ impl<T: Object> Bound<T> {
                 None => return self.absent(row),
             },
             What::Control(_) => Attr::taking(modified, 0o644),
-            What::Outcome => Attr { attr_life: Lifetime::Never, ..text(handle::UNKNOWN_SIZE) },
             What::Sink(_) => Attr { size: 0, ..Attr::taking(modified, 0o200) },
             What::Link(f) => match f(&self.object)? {
                 Some(target) => {
@@ -299,6 +307,7 @@ impl<T: Object> Place for Bound<T> {
         let opened = match row.what {
             What::Text(f) => f(&self.object)?.map(Opened::text),
             What::State(f) => state::State::open(&self.object, f)?,
+            What::Live(f) if row.told && self.contents_of_rows() == Lifetime::Told => f(&self.object)?.map(Opened::told),
             What::Live(f) | What::LiveIf(f) => f(&self.object)?.map(Opened::live),
             What::Bytes(f) => f(&self.object)?.map(Opened::Content),
             What::Log(f) => f(&self.object)?.map(Opened::Log),

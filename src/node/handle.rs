@@ -3,6 +3,7 @@
 
 use super::inode::Found;
 use super::state::State;
+use super::texts::Reader;
 use super::verb::Control;
 use super::{Content, Follower, Name, Sink, Stream};
 use crate::error::Error;
@@ -17,6 +18,8 @@ pub const UNKNOWN_SIZE: usize = 4096;
 pub enum Opened {
     /// A text, rendered at open. `live`: its length is news to stat.
     Text { bytes: Vec<u8>, live: bool },
+    /// A live text whose changes the kernel is told: it may keep the bytes.
+    Told(Vec<u8>, Option<Reader>),
     /// A text that can be waited for.
     State(Arc<State>),
     /// Immutable bytes.
@@ -38,6 +41,10 @@ impl Opened {
 
     pub fn live(bytes: Vec<u8>) -> Opened {
         Opened::Text { bytes, live: true }
+    }
+
+    pub fn told(bytes: Vec<u8>) -> Opened {
+        Opened::Told(bytes, None)
     }
 
     pub fn follow(follower: Box<dyn Follower>) -> Opened {

@@ -5,12 +5,13 @@
 //! a lookup and ends with its forget. A collision is found on insert and moved to the next free number.
 
 use super::handle::Listed;
+use super::texts::{Begun, Keep, Texts};
 use super::way::{self, is_below, relative};
 use super::{Attr, FileType, Lifetime, Name, Node, Seat, Target, stable_hash};
 use crate::error::{Kind, Result};
 use crate::fail;
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 mod known;
 mod notices;
@@ -24,9 +25,6 @@ pub const ROOT: u64 = 1;
 /// Numbers stay below 2^53, so that tools that put them through a JSON number keep them.
 const NUMBERS: u64 = (1 << 53) - 2;
 
-/// How many lengths of live texts are remembered.
-const LIVE_SIZES: usize = 4096;
-
 /// What the kernel knows of the tree.
 pub struct Table {
     /// The root of the whole tree, also where only a part of it is mounted.
@@ -36,6 +34,8 @@ pub struct Table {
     /// Whether `mv` may be done to what can be renamed.
     renames: bool,
     inner: Mutex<Inner>,
+    /// How live texts were rendered last.
+    pub texts: Arc<Texts>,
 }
 
 struct Inner {
@@ -46,8 +46,6 @@ struct Inner {
     grouped: HashMap<u64, HashSet<u64>>,
     /// Tree paths of the directories that are shown where a link would lead out of the mount ([`Table::borrow`]).
     borrowed: HashMap<u64, String>,
-    /// The newest length of live texts.
-    live: lru::LruCache<u64, u64>,
 }
 
 /// An entry as a lookup finds it: not yet counted as known.
@@ -72,8 +70,8 @@ impl Table {
                 tagged: HashMap::new(),
                 grouped: HashMap::new(),
                 borrowed: HashMap::new(),
-                live: lru::LruCache::new(const { std::num::NonZeroUsize::new(LIVE_SIZES).expect("not zero") }),
             }),
+            texts: Arc::default(),
         };
         let (node, base) = way::walk(&table.tree, base)?;
         if node.attr()?.kind != FileType::Directory {
@@ -229,6 +227,7 @@ impl Table {
         // What the node holds is dropped outside of the lock.
         drop(guard);
         drop(gone);
+        self.texts.forget(ino);
         true
     }
 
@@ -247,9 +246,14 @@ impl Table {
         self.lock().known.get_mut(&ino).is_some_and(|known| !std::mem::replace(&mut known.begun, true))
     }
 
-    /// Remembers the length of a live text that was just rendered.
-    pub fn rendered(&self, ino: u64, size: u64) {
-        self.lock().live.put(ino, size);
+    /// How a text is opened that was just rendered and whose changes are told. Where it is shown in place of a link,
+    /// nobody finds it to tell.
+    pub fn keeps(&self, ino: u64, begun: Begun, bytes: &[u8]) -> Keep {
+        if self.lock().borrowed.contains_key(&ino) {
+            self.texts.rendered(ino, bytes.len());
+            return Keep::Nothing;
+        }
+        self.texts.opened(ino, begun, bytes)
     }
 
     /// The bytes of a link: for a path of the tree, the way there from the directory of the link.
@@ -320,10 +324,10 @@ impl Table {
                 let target = known.map_or_else(|| node.place.target(node.seat), Ok)?;
                 attr.size = self.way(parent, target).len() as u64;
             }
-        } else if attr.attr_life == Lifetime::Never
-            && let Some(size) = self.lock().live.get(&ino)
-        {
-            attr.size = *size;
+        } else if attr.live {
+            let stat = self.texts.stat(ino, attr.attr_life == Lifetime::Told);
+            let (size, told) = stat.unwrap_or((attr.size, false));
+            (attr.size, attr.attr_life) = (size, if told { Lifetime::Told } else { Lifetime::Never });
         }
         Ok(())
     }

@@ -10,7 +10,7 @@
 //! - [`file`]: what stands behind a file;
 //! - [`inode`]: numbers for places, and what the kernel knows of them;
 //! - [`verb`]: what can be done to an object; [`command`]: the words that say so;
-//! - [`listings`]: which listings the kernel keeps;
+//! - [`listings`]: which listings the kernel keeps; [`texts`]: which texts that take a call;
 //! - [`handle`]: what is open, and what was pinned when it was opened;
 //! - [`parked`]: requests that wait, and die with their caller;
 //! - [`pool`]: the threads that may wait;
@@ -30,6 +30,7 @@ pub mod parked;
 pub mod pool;
 pub mod row;
 pub mod state;
+pub mod texts;
 pub mod verb;
 pub mod way;
 
@@ -61,6 +62,8 @@ pub struct Row<T: 'static> {
     pub listed: bool,
     /// Shows what only the owner of the mount should see, even where `allow_other` lets others in (DESIGN 3).
     pub private: bool,
+    /// A live text that changes with nothing but what [`Object::contents`] promises to tell of.
+    pub told: bool,
     /// Whether the row applies to the object, where the function of its kind does not tell.
     pub when: Option<fn(&T) -> Result<bool>>,
 }
@@ -73,7 +76,7 @@ pub type Make<T, C> = fn(&T) -> Result<Option<C>>;
 pub enum What<T: 'static> {
     /// A small text out of the object's record: rendered when it is stat'ed, pinned when it is opened.
     Text(Make<T, Vec<u8>>),
-    /// A text that takes a call to make: fetched when it is opened, of unknown size until then.
+    /// A text that takes a call to make: fetched when it is opened, of unknown size until then ([`texts`]).
     Live(Make<T, Vec<u8>>),
     /// The same, where only the rendering tells whether it applies: it is fetched for a stat, too.
     LiveIf(Make<T, Vec<u8>>),
@@ -358,6 +361,8 @@ pub struct Attr {
     pub identity: Option<u64>,
     /// Where a link leads, if that is known: it need not be found out again.
     pub target: Option<Target>,
+    /// Its size, and whether the kernel may believe that, is what came of the last rendering ([`texts`]).
+    pub live: bool,
 }
 
 impl Attr {
@@ -379,6 +384,7 @@ impl Attr {
             takes: false,
             identity: None,
             target: None,
+            live: false,
         }
     }
 
@@ -389,6 +395,7 @@ impl Attr {
             attr_life: Lifetime::Never,
             name_life: Lifetime::Never,
             takes: true,
+            live: true,
             ..Attr::new(FileType::Regular, perm, handle::UNKNOWN_SIZE as u64, modified)
         }
     }

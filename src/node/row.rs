@@ -6,7 +6,7 @@ use crate::error::Result;
 use std::sync::Arc;
 
 const fn make<T>(name: &'static str, doc: &'static str, what: What<T>) -> Row<T> {
-    Row { name, doc, what, listed: true, private: false, when: None }
+    Row { name, doc, what, listed: true, private: false, told: false, when: None }
 }
 
 /// A small text of the record.
@@ -78,6 +78,12 @@ pub const fn graft<T>(name: &'static str, doc: &'static str, f: Make<T, Arc<dyn 
 /// The same row, for the owner of the mount only.
 pub const fn private<T>(mut row: Row<T>) -> Row<T> {
     row.private = true;
+    row
+}
+/// The same row of a live text, made of nothing but what the notices tell of that its object promises
+/// ([`super::Object::contents`]): the kernel may keep it until then.
+pub const fn told<T>(mut row: Row<T>) -> Row<T> {
+    row.told = true;
     row
 }
 /// The same row, where `when` holds.

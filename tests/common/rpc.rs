@@ -171,6 +171,16 @@ impl Rpc {
         });
     }
 
+    /// Points an image where another one points: an update, where `ctr images tag --force` deletes and makes it anew.
+    pub fn point_image(&self, namespace: &str, name: &str, other: &str) {
+        let images = self.images(namespace);
+        let target = images.into_iter().find(|image| image.name == other).expect("no such image").target;
+        let image = Image { name: name.into(), target, ..Default::default() };
+        let mask = Some(prost_types::FieldMask { paths: vec!["target".into()] });
+        let request = UpdateImageRequest { image: Some(image), update_mask: mask, source_date_epoch: None };
+        self.wait(self.client.images().update(within(namespace, request))).expect("cannot point the image elsewhere");
+    }
+
     pub fn delete_image(&self, namespace: &str, name: &str) {
         let request = within(namespace, DeleteImageRequest { name: name.into(), sync: true, ..Default::default() });
         self.wait(self.client.images().delete(request)).unwrap();

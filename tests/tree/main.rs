@@ -41,4 +41,5 @@ mod snapshots;
 mod status;
 mod stdio;
 mod tag;
+mod texts;
 mod walk;

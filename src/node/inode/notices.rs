@@ -39,10 +39,15 @@ impl Table {
         notices
     }
 
-    /// Everything that the kernel may have to drop after a loss of events: all directories, and all names in them.
+    /// Everything that the kernel may have to drop after a loss of events: all directories, all names in them, and the
+    /// texts that it was promised to be told of.
     pub fn everything(&self) -> Vec<Notice> {
+        let texts = self.texts.believed().into_iter().map(Notice::Inode);
         let inner = self.lock();
         let objects = inner.known.iter().filter(|(_, k)| k.seat == Seat::Itself);
-        objects.flat_map(|(ino, k)| [Notice::Inode(*ino), Notice::Entry(k.parent, k.name().into_owned())]).collect()
+        objects
+            .flat_map(|(ino, k)| [Notice::Inode(*ino), Notice::Entry(k.parent, k.name().into_owned())])
+            .chain(texts)
+            .collect()
     }
 }

@@ -4,7 +4,7 @@ use super::oci;
 use crate::containerd::{ImageRecord, ManifestKind, ManifestRef, Resolved};
 use crate::error::{Error, Kind, Result};
 use crate::fail;
-use crate::node::row::{bytes, ctl, dir, each, link as link_row, live, outcome, text, via, when};
+use crate::node::row::{bytes, ctl, dir, each, link as link_row, live, outcome, text, told, via, when};
 use crate::node::verb::{Verbs, verb};
 use crate::node::{Dir, Each, Lifetime, Member, Object, One, Row, TOLD, Target};
 use crate::tree::name::{self, Decoded};
@@ -26,12 +26,13 @@ pub static IMAGE: Dir<Image> = Dir {
             write::time(image.record()?.updated)
         }),
         text("labels", "Its labels, `key=value` a line.", |image| write::labels(&image.record()?.labels)),
-        live("size", "Bytes of manifest, config and layers for this platform, as `ctr images ls` counts.", |image| {
+        // Of the record and of what is here, and of no snapshot: so `check` and `usage` are not told.
+        told(live("size", "Bytes of manifest, config and layers for this platform, as `ctr images ls` counts.", |image| {
             line(image.ns.namespace.image_size(&image.record()?.target)?)
-        }),
-        live("local_size", "Bytes of everything it names that are on this host.", |image| {
+        })),
+        told(live("local_size", "Bytes of everything it names that are on this host.", |image| {
             line(image.ns.namespace.image_local_size(&image.record()?.target)?)
-        }),
+        })),
         live("check", "What is here of what it needs, as `ctr images check` tells.", check),
         live("usage", "Each snapshot that it is unpacked to, with its bytes and inodes (`ctr images usage`).", usage),
         text("descriptor.json", "The target's descriptor.", |image| write::json(&json!(image.record()?.target))),
