@@ -101,7 +101,12 @@ impl Shared {
                 }
                 direct
             }
-            Opened::Told(..) | Opened::State(_) | Opened::Changing(_) | Opened::Log(_) | Opened::Follow(_) | Opened::Outcome => direct,
+            Opened::Told(..)
+            | Opened::State(_)
+            | Opened::Changing(_)
+            | Opened::Log(_)
+            | Opened::Follow(_)
+            | Opened::Outcome => direct,
         };
         Ok((Handle::File(opened), flags))
     }

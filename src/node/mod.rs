@@ -6,7 +6,7 @@
 //! of containerd.
 //!
 //! - [`row`]: constructors of rows;
-//! - [`bind`]: a table and an object become a [`Place`], which is all that the mount sees;
+//! - [`bind`]: a table and an object become a [`Place`], which is all that the mount sees; [`family`]: what leads to others;
 //! - [`file`]: what stands behind a file;
 //! - [`inode`]: numbers for places, and what the kernel knows of them;
 //! - [`verb`]: what can be done to an object; [`command`]: the words that say so;
@@ -17,10 +17,12 @@
 //! - [`journal`]: what failed lately, for people; [`counters`]: how often what was asked;
 //! - [`doc`]: the reference of the tree, written from the tables.
 
+mod attr;
 pub mod bind;
 pub mod command;
 pub mod counters;
 pub mod doc;
+mod family;
 mod file;
 pub mod handle;
 pub mod inode;
@@ -39,6 +41,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+pub use attr::Attr;
 pub use bind::{Each, Member, One};
 pub use file::{Content, Followed, Follower, Sink, Stream, Writer};
 
@@ -329,86 +332,6 @@ pub enum FileType {
     Socket,
     CharDevice,
     BlockDevice,
-}
-
-/// What stat says of a node.
-#[derive(Debug, Clone)]
-pub struct Attr {
-    pub kind: FileType,
-    /// Permission bits.
-    pub perm: u16,
-    /// Owner and group; `None` is whoever mounted.
-    pub owner: Option<(u32, u32)>,
-    pub size: u64,
-    /// Blocks of 512 bytes that it costs the host.
-    pub blocks: u64,
-    pub nlink: u32,
-    pub rdev: u32,
-    /// When it changed; `None` is as long as the mount is there.
-    pub mtime: Option<SystemTime>,
-    /// How long the attributes may be kept.
-    pub attr_life: Lifetime,
-    /// How long the name may be kept.
-    pub name_life: Lifetime,
-    /// For the owner of the mount only.
-    pub private: bool,
-    /// Part of the inode number, where a successor of the same name must have another.
-    pub incarnation: u64,
-    /// A file that is written to: every writer gets an inode of its own, because the kernel lets only one write to an
-    /// inode at a time, and a command may take long.
-    pub takes: bool,
-    /// An inode number that does not depend on the path: for files that stand at several places (DESIGN 3).
-    pub identity: Option<u64>,
-    /// Where a link leads, if that is known: it need not be found out again.
-    pub target: Option<Target>,
-    /// Its size, and whether the kernel may believe that, is what came of the last rendering ([`texts`]).
-    pub live: bool,
-}
-
-impl Attr {
-    /// The attributes that most files of the tree have.
-    pub fn new(kind: FileType, perm: u16, size: u64, mtime: Option<SystemTime>) -> Attr {
-        Attr {
-            kind,
-            perm,
-            owner: None,
-            size,
-            blocks: 0,
-            nlink: 1,
-            rdev: 0,
-            mtime,
-            attr_life: Lifetime::Second,
-            name_life: Lifetime::Second,
-            private: false,
-            incarnation: 0,
-            takes: false,
-            identity: None,
-            target: None,
-            live: false,
-        }
-    }
-
-    /// The attributes of a file that is written to. Its size is that of other files whose size nobody knows: a reader of a
-    /// file without any may not read at all.
-    fn taking(modified: Option<SystemTime>, perm: u16) -> Attr {
-        Attr {
-            attr_life: Lifetime::Never,
-            name_life: Lifetime::Never,
-            takes: true,
-            live: true,
-            ..Attr::new(FileType::Regular, perm, handle::UNKNOWN_SIZE as u64, modified)
-        }
-    }
-
-    /// The same, where what would be believed for a second is believed for `life` if that is longer.
-    fn told(mut self, life: Lifetime) -> Attr {
-        for own in [&mut self.attr_life, &mut self.name_life] {
-            if *own == Lifetime::Second && life == Lifetime::Told {
-                *own = life;
-            }
-        }
-        self
-    }
 }
 
 /// A hash that is the same in every run: inode numbers and tags are made of it (FNV-1a, then the finalizer of

@@ -71,7 +71,8 @@ fn kept_until_told(world: &World) {
     assert_eq!(world.value(&format!("images/{tiny}/size")), first.trim_end());
     tools(world, &size, &first);
     // Pages can be shared, too.
-    let shared = "python3 -c 'import mmap, sys; f = open(sys.argv[1]); mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)[:]' ";
+    let shared =
+        "python3 -c 'import mmap, sys; f = open(sys.argv[1]); mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)[:]' ";
     world.sh(&format!("{shared}'{size}'"), 10).ok();
     // It is pointed elsewhere, while somebody has it open.
     let second = world.read(&format!("images/{other}/size"));
@@ -139,7 +140,9 @@ fn not_kept(world: &World) {
     assert!(stats >= 10 && opens == 10 && reads >= 20, "{stats} {opens} {reads}");
     let layer = world.json(&format!("{dir}/manifest.json"))["layers"][0]["digest"].as_str().unwrap().to_owned();
     world.ctr(&["content", "rm", &layer]);
-    eventually("the layer is gone", Duration::from_secs(3), || !world.ls("blobs/sha256").contains(&layer[7..].to_owned()));
+    eventually("the layer is gone", Duration::from_secs(3), || {
+        !world.ls("blobs/sha256").contains(&layer[7..].to_owned())
+    });
     std::thread::sleep(Duration::from_secs(1));
     let [_, _, opens, reads, _] = asked(world, &path);
     assert!(opens == 10 && reads >= 20, "{opens} {reads}");

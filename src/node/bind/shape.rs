@@ -3,7 +3,7 @@
 use super::*;
 
 /// The table, and what it is to its object. What the kernel knows has one each, so it refers to what is static.
-pub(super) enum Shape<T: 'static> {
+pub(in crate::node) enum Shape<T: 'static> {
     /// The object's own directory, named by the object.
     Object(&'static Dir<T>),
     /// The directory of one other object, called as the row that leads to it.

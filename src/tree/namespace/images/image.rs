@@ -27,9 +27,11 @@ pub static IMAGE: Dir<Image> = Dir {
         }),
         text("labels", "Its labels, `key=value` a line.", |image| write::labels(&image.record()?.labels)),
         // Of the record and of what is here, and of no snapshot: so `check` and `usage` are not told.
-        told(live("size", "Bytes of manifest, config and layers for this platform, as `ctr images ls` counts.", |image| {
-            line(image.ns.namespace.image_size(&image.record()?.target)?)
-        })),
+        told(live(
+            "size",
+            "Bytes of manifest, config and layers for this platform, as `ctr images ls` counts.",
+            |image| line(image.ns.namespace.image_size(&image.record()?.target)?),
+        )),
         told(live("local_size", "Bytes of everything it names that are on this host.", |image| {
             line(image.ns.namespace.image_local_size(&image.record()?.target)?)
         })),
