@@ -68,6 +68,19 @@ fn log(debug: bool) {
     let _ = log.try_init();
 }
 
+/// Has glibc give back what is free, before any thread is.
+fn bound_free_memory() {
+    // Two arenas are enough for threads that mostly wait, and a third of the memory of glibc's eight per processor. A list
+    // of ten thousand is a mapping of its own, which ends with it, and so does what is free behind the last block: left to
+    // itself glibc raises both bounds after the first long list, to 32 and 64 MB.
+    for (parameter, value) in
+        [(libc::M_ARENA_MAX, 2), (libc::M_MMAP_THRESHOLD, 2 << 20), (libc::M_TRIM_THRESHOLD, 1 << 20)]
+    {
+        // SAFETY: mallopt only sets a parameter.
+        unsafe { libc::mallopt(parameter, value) };
+    }
+}
+
 fn serve(
     arguments: &Arguments,
     options: Options,
@@ -77,9 +90,7 @@ fn serve(
 ) -> Result<()> {
     // Before any thread: all of them inherit the mask, and only the one that waits for signals gets them.
     let signals = Signals::block();
-    // SAFETY: mallopt only sets a parameter. Two arenas are enough for threads that mostly wait, and a third of the
-    // memory of glibc's eight per processor.
-    unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
+    bound_free_memory();
     let client = Client::new(Config {
         address: socket.clone(),
         timeout: arguments.timeout,
