@@ -89,7 +89,7 @@ def hidden(world, report, containerd, digest, copy):
                 command(*drop)
                 return read()
 
-            ours, theirs, files = turns(3, cold, lambda: bare_stream(containerd, digest), lambda: world.measure("sequential", copy))
+            ours, theirs, files = turns(5, cold, lambda: bare_stream(containerd, digest), lambda: world.measure("sequential", copy))
             report.at_most("the store not visible: sequential read, cold", ours, theirs, 1 / 0.9, "bare gRPC stream (Python)", "≤ 1.11× (0.9 of its speed)")
             ours, theirs = turns(5, read, lambda: world.measure("sequential", copy))
             report.at_most("the store not visible: sequential read, warm", ours, theirs, 1 / 0.95, "file on disk", "≤ 1.05× (0.95 of its speed)")
