@@ -83,8 +83,9 @@ pub fn prepare(path: &Path) -> Result<PathBuf> {
     let name = path.display();
     let path = resolve(path)?;
     while let Some(line) = top(&path) {
-        let dead = matches!(std::fs::metadata(&path), Err(e) if e.raw_os_error() == Some(libc::ENOTCONN));
-        if line.kind != TYPE || !dead {
+        // The one question that the kernel never answers by itself, from what it has kept of a dead one.
+        let is_dead = || nix::sys::statvfs::statvfs(&path) == Err(nix::errno::Errno::ENOTCONN);
+        if line.kind != TYPE || !is_dead() {
             return fail!(Busy, "{name}: a file system ({}) is mounted there; unmount it first", line.kind);
         }
         detach(&path)

@@ -130,7 +130,8 @@ fn serve(
         polled: Default::default(),
         writes: Default::default(),
         push: Default::default(),
-        settle: Default::default(),
+        orders: Default::default(),
+        opens_directories: Default::default(),
     });
     gauge(&daemon, &shared);
     wake(&shared, &roots, &engine);

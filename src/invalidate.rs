@@ -10,12 +10,22 @@ use fuser::{INodeNo, Notifier};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 /// How long a writer waits for the kernel to know what he changed.
 const SETTLED: Duration = Duration::from_millis(200);
+
+/// What the thread is asked to do.
+enum Order {
+    /// Tell what a change makes untrue.
+    Change(Change),
+    /// Tell what may be untrue after a command, and then who gave it.
+    Command(Sender<()>),
+    /// Have the attributes of a directory asked for again: its listing is believed for less long than they were.
+    Attributes(u64),
+}
 
 /// What the thread works with.
 struct Teller {
@@ -24,8 +34,27 @@ struct Teller {
     /// The connection to the kernel.
     device: File,
     tags: fn(&Change) -> Vec<u64>,
-    /// How many changes the kernel was told of.
-    told: Arc<(Mutex<u64>, Condvar)>,
+}
+
+/// Asks the thread for something.
+#[derive(Clone)]
+pub struct Orders(Sender<Order>);
+
+impl Orders {
+    /// Waits until the kernel was told what changed so far, and of what nobody tells.
+    pub fn settle(&self) {
+        let (done, told) = channel();
+        if self.0.send(Order::Command(done)).is_ok() {
+            // Whatever comes of it, the writer has waited long enough.
+            let _ = told.recv_timeout(SETTLED);
+        }
+    }
+
+    /// The listing of a directory is believed for less long than its attributes were.
+    pub fn outlived(&self, ino: u64) {
+        // Without the thread there is no mount.
+        let _ = self.0.send(Order::Attributes(ino));
+    }
 }
 
 /// Starts the thread. `tags` says which objects of the tree a change concerns.
@@ -36,33 +65,32 @@ pub fn spawn(
     device: File,
     tags: fn(&Change) -> Vec<u64>,
 ) -> std::io::Result<()> {
-    let (changes, missed) = client.changes();
-    let told = Arc::new((Mutex::new(missed), Condvar::new()));
-    let (client, watched) = (client.clone(), Arc::clone(&told));
+    let (sender, orders) = channel();
+    let changes = sender.clone();
+    client.on_change(move |change| drop(changes.send(Order::Change(change))));
     // Set once, here.
-    let _ = shared.settle.set(Box::new(move || {
-        let (sent, (count, changed)) = (client.changes_sent(), &*watched);
-        let count = count.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(changed.wait_timeout_while(count, SETTLED, |count| *count < sent));
-    }));
-    let teller = Teller { shared: Arc::clone(shared), notifier, device, tags, told };
-    std::thread::Builder::new().name("ctrfs-notify".into()).spawn(move || teller.run(&changes))?;
+    let _ = shared.orders.set(Orders(sender));
+    let teller = Teller { shared: Arc::clone(shared), notifier, device, tags };
+    std::thread::Builder::new().name("ctrfs-notify".into()).spawn(move || teller.run(&orders))?;
     Ok(())
 }
 
 /// An answer that was under way when the kernel was told may have come after: it is told once more, so late.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// What is believed for no longer than this is believed without being told.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// So many changes are told twice.
 const MANY: usize = 1024;
 
 impl Teller {
-    fn run(&self, changes: &Receiver<Change>) {
+    fn run(self, orders: &Receiver<Order>) {
         let mut again = Vec::new();
         loop {
             let first = match again.is_empty() {
-                true => changes.recv().ok(),
-                false => match changes.recv_timeout(AGAIN) {
+                true => orders.recv().ok(),
+                false => match orders.recv_timeout(AGAIN) {
                     Err(RecvTimeoutError::Timeout) => {
                         self.tell(&std::mem::take(&mut again));
                         continue;
@@ -71,17 +99,42 @@ impl Teller {
                 },
             };
             let Some(first) = first else { return };
+            let (mut burst, mut waiting) = (Vec::new(), Vec::new());
+            for order in std::iter::once(first).chain(orders.try_iter()) {
+                match order {
+                    Order::Change(change) => burst.push(change),
+                    Order::Command(done) => waiting.push(done),
+                    Order::Attributes(ino) => self.expire_attributes(ino),
+                }
+            }
             // A burst is told once: a run of a container is eight events about three objects.
-            let burst: Vec<Change> = std::iter::once(first).chain(changes.try_iter()).collect();
             self.tell(&burst);
+            if !waiting.is_empty() {
+                self.tell_listings();
+            }
+            // Who does not wait any more need not be told.
+            waiting.into_iter().for_each(|done| done.send(()).unwrap_or_default());
             // Of these it may have been answered that it will be told.
             let told = |change: &&Change| matches!(change, Change::Image { .. } | Change::Presence { .. });
             again.extend(burst.iter().filter(told).cloned());
             again.truncate(MANY);
-            *self.told.0.lock().unwrap_or_else(PoisonError::into_inner) += burst.len() as u64;
-            self.told.1.notify_all();
-            self.shared.parked.wake();
+            if !burst.is_empty() {
+                self.shared.parked.wake();
+            }
         }
+    }
+
+    /// After a command: of the directories that are believed for a moment nobody tells.
+    fn tell_listings(&self) {
+        for ino in self.shared.listings.changed(MOMENT) {
+            // The kernel answers ENOENT for what it has already dropped: nothing to do.
+            let _ = self.notifier.inval_inode(INodeNo(ino), 0, 0);
+        }
+    }
+
+    /// A negative offset leaves the pages (`fuse_reverse_inval_inode` of fs/fuse/inode.c).
+    fn expire_attributes(&self, ino: u64) {
+        let _ = self.notifier.inval_inode(INodeNo(ino), -1, 0);
     }
 
     fn tell(&self, burst: &[Change]) {

@@ -6,10 +6,10 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::node::counters::{Counters, Op};
-use crate::node::handle::{Directory, Handle, Handles, Opened};
+use crate::node::handle::{Handle, Handles, Opened};
 use crate::node::inode::{Found, Table};
 use crate::node::journal::{Caller, Journal};
-use crate::node::listings::{Keep, Listings};
+use crate::node::listings::Listings;
 use crate::node::parked::{Parked, Waiter};
 use crate::node::pool::Pool;
 use crate::node::{Attr, Lifetime, TOLD};
@@ -21,12 +21,13 @@ use fuser::{
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 mod change;
 mod command;
 mod hands;
+mod listing;
 mod pending;
 mod push;
 mod reply;
@@ -72,8 +73,10 @@ pub struct Shared {
     /// The open files that programs poll.
     pub polled: waiters::Polled,
     pub writes: command::Writes,
-    /// Waits until the kernel was told what changed so far; set when there is somebody who tells it.
-    pub settle: std::sync::OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Asks for notices to the kernel; set when there is somebody who sends them.
+    pub orders: std::sync::OnceLock<crate::invalidate::Orders>,
+    /// The kernel is too old to do without `opendir` (before 5.1): it is told each time what it would do by itself.
+    pub opens_directories: AtomicBool,
 }
 
 /// As long as anybody asks.
@@ -149,12 +152,14 @@ impl Filesystem for Mounted {
         let wanted = InitFlags::FUSE_DO_READDIRPLUS
             | InitFlags::FUSE_PARALLEL_DIROPS
             | InitFlags::FUSE_CACHE_SYMLINKS
-            | InitFlags::FUSE_EXPLICIT_INVAL_DATA
+            | InitFlags::FUSE_AUTO_INVAL_DATA
             | InitFlags::FUSE_ATOMIC_O_TRUNC;
         // An older kernel that lacks one of them serves the tree as well, only slower.
         if let Err(missing) = config.add_capabilities(wanted) {
             let _ = config.add_capabilities(wanted.difference(missing));
         }
+        let opens = config.add_capabilities(InitFlags::FUSE_NO_OPENDIR_SUPPORT).is_err();
+        self.0.opens_directories.store(opens, Ordering::Relaxed);
         let _ = config.set_max_background(64);
         // Files of one file system below us, and one above: an overlay mount can use a root filesystem of ours.
         if config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok() && config.set_max_stack_depth(1).is_ok() {
@@ -177,8 +182,8 @@ impl Filesystem for Mounted {
             };
         self.serve(ask, reply, work, move |fs, reply: ReplyEntry, found: Found| {
             fs.table.remember(parent.0, &found);
-            let attr = fs.attributes(found.ino, &found.attr);
-            reply.entry_with_ttls(&ttl(found.attr.attr_life), &ttl(found.attr.name_life), &attr, Generation(0));
+            let (life, attr) = fs.told(found.ino, &found.attr);
+            reply.entry_with_ttls(&life, &ttl(found.attr.name_life), &attr, Generation(0));
         });
     }
 
@@ -192,7 +197,8 @@ impl Filesystem for Mounted {
     fn getattr(&self, request: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         let ask = self.ask(request, Op::getattr, "stat", ino);
         let answer = move |fs: &Shared, reply: ReplyAttr, attr: Attr| {
-            reply.attr(&ttl(attr.attr_life), &fs.attributes(ino.0, &attr));
+            let (life, attr) = fs.told(ino.0, &attr);
+            reply.attr(&life, &attr);
         };
         self.serve(ask, reply, move |fs| fs.table.attr(ino.0), answer);
     }
@@ -263,7 +269,6 @@ impl Filesystem for Mounted {
                 self.0.counters.parked.fetch_add(1, Ordering::Relaxed);
                 self.0.parked.park(request.pid(), Box::new(reader));
             }
-            Handle::Directory(_) => reply.refuse(libc::EISDIR),
         }
     }
 
@@ -306,48 +311,31 @@ impl Filesystem for Mounted {
         }
     }
 
-    fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         self.0.counters.count(Op::opendir);
-        // A listing that the kernel keeps is not asked for again.
-        let keep = caught(|| Ok(self.0.keeps(ino.0))).unwrap_or(Keep::Nothing);
-        let directory = Directory { kept: keep != Keep::Nothing, ..Directory::default() };
-        let number = self.0.handles.insert(Handle::Directory(directory));
-        let flags = match keep {
-            Keep::Known => FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
-            Keep::Fill => FopenFlags::FOPEN_CACHE_DIR,
-            Keep::Nothing => FopenFlags::empty(),
-        };
-        reply.opened(FileHandle(number), flags);
-    }
-
-    fn readdir(&self, request: &Request, ino: INodeNo, number: FileHandle, offset: u64, reply: ReplyDirectory) {
-        let ask = self.ask(request, Op::readdir, "readdir", ino);
-        let work = move |fs: &Shared| fs.listing(ino.0, number, offset);
-        self.serve(ask, reply, work, move |fs, reply: ReplyDirectory, listing| {
-            if reply::directory(reply, ino, offset, &listing) {
-                fs.ended(ino.0, number, &listing);
-            }
-        });
-    }
-
-    fn readdirplus(&self, request: &Request, ino: INodeNo, number: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
-        let ask = self.ask(request, Op::readdir, "readdir", ino);
-        let work = move |fs: &Shared| Ok((fs.table.attr(ino.0)?, fs.listing(ino.0, number, offset)?));
-        self.serve(ask, reply, work, move |fs, reply: ReplyDirectoryPlus, (own, listing)| {
-            if reply::directory_plus(fs, reply, ino, &own, offset, &listing) {
-                fs.ended(ino.0, number, &listing);
-            }
-        });
-    }
-
-    fn releasedir(&self, _: &Request, ino: INodeNo, number: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
-        self.0.counters.count(Op::releasedir);
-        if let Some(handle) = self.0.handles.remove(number.0)
-            && matches!(&*handle, Handle::Directory(Directory { kept: true, .. }))
-        {
-            self.0.listings.released(ino.0);
+        // It is not asked again, and does the same by itself from then on.
+        match self.0.opens_directories.load(Ordering::Relaxed) {
+            false => reply.refuse(libc::ENOSYS),
+            true => reply.opened(FileHandle(0), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE),
         }
-        reply.ok();
+    }
+
+    fn readdir(&self, request: &Request, ino: INodeNo, _: FileHandle, offset: u64, reply: ReplyDirectory) {
+        let ask = self.ask(request, Op::readdir, "readdir", ino);
+        let work = move |fs: &Shared| fs.part(ino.0, offset);
+        self.serve(ask, reply, work, move |fs, mut reply: ReplyDirectory, part| {
+            fs.fill(ino.0, part, &mut reply);
+            reply.ok();
+        });
+    }
+
+    fn readdirplus(&self, request: &Request, ino: INodeNo, _: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
+        let ask = self.ask(request, Op::readdir, "readdir", ino);
+        let work = move |fs: &Shared| fs.part(ino.0, offset);
+        self.serve(ask, reply, work, move |fs, mut reply: ReplyDirectoryPlus, part| {
+            fs.fill_plus(ino.0, part, &mut reply);
+            reply.ok();
+        });
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {

@@ -17,7 +17,6 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
@@ -34,14 +33,16 @@ const TICK: Duration = Duration::from_secs(1);
 const ALL_BYTES: u64 = 4 << 20;
 const EACH_BYTES: u64 = 1 << 20;
 
+/// One who wants to know of changes. Called under a lock, so it has to be quick and may not wait.
+pub(super) type Listener = Box<dyn Fn(Change) + Send>;
+
 /// The logs, and those who want to know of changes.
 pub(super) struct Hub {
     all: Arc<EventLog>,
     each: Mutex<HashMap<Arc<str>, Arc<EventLog>>>,
-    listeners: Mutex<Vec<Sender<Change>>>,
+    listeners: Mutex<Vec<Listener>>,
     /// The number of the newest line.
     sequence: AtomicU64,
-    sent: AtomicU64,
     seen: AtomicU64,
 }
 
@@ -52,30 +53,18 @@ impl Default for Hub {
             each: Mutex::default(),
             listeners: Mutex::default(),
             sequence: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
             seen: AtomicU64::new(0),
         }
     }
 }
 
 impl Hub {
-    pub fn changes(&self) -> (Receiver<Change>, u64) {
-        let (sender, receiver) = channel();
-        let mut listeners = lock(&self.listeners);
-        listeners.push(sender);
-        (receiver, self.sent.load(Ordering::Relaxed))
-    }
-
-    /// How many changes were ever sent.
-    pub fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
+    pub fn on_change(&self, listener: Listener) {
+        lock(&self.listeners).push(listener);
     }
 
     pub fn send(&self, change: Change) {
-        let mut listeners = lock(&self.listeners);
-        // Under the lock, so that who begins to listen knows how many he missed.
-        self.sent.fetch_add(1, Ordering::Relaxed);
-        listeners.retain(|l| l.send(change.clone()).is_ok());
+        lock(&self.listeners).iter().for_each(|listener| listener(change.clone()));
     }
 
     pub fn log(&self, namespace: Option<&str>) -> Arc<EventLog> {

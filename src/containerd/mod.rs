@@ -69,7 +69,6 @@ use mirror::{Keyed, Link, SECOND, Source};
 use rpc::{Call, Rpc, lock, unary};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -258,15 +257,10 @@ impl Client {
         Ok(all.get_key_value(name).map(|(name, _)| Namespace::new(self.clone(), name.clone(), self.inner.mirror(name))))
     }
 
-    /// Changes from now on, in order, each sent after the mirror knows it, and how many were sent before. Unbounded:
-    /// drain it.
-    pub fn changes(&self) -> (Receiver<Change>, u64) {
-        self.inner.events.changes()
-    }
-
-    /// How many changes were ever sent.
-    pub fn changes_sent(&self) -> u64 {
-        self.inner.events.sent()
+    /// Has `listener` told of every change from now on, in order, each after the mirror knows it. It is called where
+    /// changes are noticed: it has to be quick, and may neither wait nor ask.
+    pub fn on_change(&self, listener: impl Fn(Change) + Send + 'static) {
+        self.inner.events.on_change(Box::new(listener));
     }
 
     /// The log of the events of every namespace, or of one.

@@ -32,7 +32,8 @@ macro_rules! changes {
                 _ => Err(fs.unchangeable("what stands here is not changed in this way")),
             };
             self.serve(ask, reply, work, move |fs, reply: ReplyAttr, attr| {
-                reply.attr(&ttl(attr.attr_life), &fs.attributes(ino.0, &attr));
+                let (life, attr) = fs.told(ino.0, &attr);
+                reply.attr(&life, &attr);
             });
         }
 
@@ -45,8 +46,8 @@ macro_rules! changes {
             let work = move |fs: &Shared| fs.make(parent.0, &name);
             self.serve(ask, reply, work, move |fs, reply: ReplyEntry, found| {
                 fs.table.remember(parent.0, &found);
-                let attr = fs.attributes(found.ino, &found.attr);
-                reply.entry_with_ttls(&ttl(found.attr.attr_life), &ttl(found.attr.name_life), &attr, Generation(0));
+                let (life, attr) = fs.told(found.ino, &found.attr);
+                reply.entry_with_ttls(&life, &ttl(found.attr.name_life), &attr, Generation(0));
             });
         }
 

@@ -161,7 +161,7 @@ impl Shared {
                 }
             }
             // What the writer changed is there at his next read.
-            shared.settle.get().iter().for_each(|settle| settle());
+            shared.orders.get().iter().for_each(|orders| orders.settle());
             answer.0.settle(result);
         });
         match behind {

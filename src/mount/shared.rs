@@ -1,20 +1,15 @@
-//! What requests ask of the nodes: attributes as FUSE wants them, opens, listings.
+//! What requests ask of the nodes: attributes as FUSE wants them, opens.
 
-use super::{Shared, reply};
+use super::{Shared, reply, ttl};
 use crate::error::{Error, Kind, Result};
 use crate::fail;
-use crate::node::handle::{Directory, Handle, Listed, Opened};
+use crate::node::handle::{Handle, Opened};
 use crate::node::journal::Caller;
-use crate::node::listings::Keep;
 use crate::node::texts;
 use crate::node::{Attr, FileType, Lifetime};
-use crate::wait;
 use fuser::{FileHandle, FopenFlags, INodeNo, OpenAccMode, OpenFlags};
-use std::sync::{Arc, PoisonError};
-use std::time::UNIX_EPOCH;
-
-/// So many names of a listing that is kept may have to be looked up again.
-const FEW: usize = 8;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// The directory of a path.
 pub(super) fn parent(path: &str) -> &str {
@@ -22,6 +17,18 @@ pub(super) fn parent(path: &str) -> &str {
 }
 
 impl Shared {
+    /// The attributes as the kernel is told them, and for how long it may believe them: those of a directory no longer
+    /// than what it keeps of its listing, whose age its mtime tells.
+    pub(super) fn told(&self, ino: u64, attr: &Attr) -> (Duration, fuser::FileAttr) {
+        let (mut life, mut told) = (ttl(attr.attr_life), self.attributes(ino, attr));
+        if attr.kind == FileType::Directory && attr.attr_life != Lifetime::Ever {
+            let (age, left) = self.listings.stamp(ino);
+            told.mtime += age;
+            life = life.min(left);
+        }
+        (life, told)
+    }
+
     /// The attributes as FUSE wants them.
     pub(super) fn attributes(&self, ino: u64, attr: &Attr) -> fuser::FileAttr {
         let (uid, gid) = attr.owner.unwrap_or((self.policy.uid, self.policy.gid));
@@ -120,49 +127,5 @@ impl Shared {
 
     pub(super) fn handle(&self, number: FileHandle) -> Result<Arc<Handle>> {
         self.handles.get(number.0).ok_or_else(|| Error::new(Kind::Stale, "no such open file"))
-    }
-
-    /// How the kernel may keep the listing of a directory that is being opened.
-    pub(super) fn keeps(&self, ino: u64) -> Keep {
-        let life = wait::never(|| {
-            let node = self.table.node(ino)?;
-            let life = node.attr()?.attr_life;
-            Ok::<_, Error>(if life == Lifetime::Ever { life } else { node.place.contents() })
-        });
-        match life {
-            Ok(Lifetime::Ever) => Keep::Known,
-            Ok(Lifetime::Told) => self.listings.opened(ino),
-            _ => Keep::Nothing,
-        }
-    }
-
-    /// The reader of an open directory came to its end. What the kernel kept of it would have to be looked up name by
-    /// name if the names live shorter than the listing: worth it for few.
-    pub(super) fn ended(&self, ino: u64, number: FileHandle, listing: &[Listed]) {
-        let Ok(open) = self.handle(number) else { return };
-        let short = listing.iter().filter(|entry| entry.found.attr.name_life < Lifetime::Told);
-        if matches!(&*open, Handle::Directory(Directory { kept: true, .. })) && short.count() <= FEW {
-            self.listings.ended(ino);
-        }
-    }
-
-    /// The entries of an open directory: made when they are asked for from the beginning, and the same for all parts
-    /// of one listing.
-    pub(super) fn listing(&self, ino: u64, number: FileHandle, offset: u64) -> Result<Arc<Vec<Listed>>> {
-        let open = self.handle(number)?;
-        let Handle::Directory(Directory { pinned, kept }) = &*open else {
-            return fail!(NotDirectory, "not a directory");
-        };
-        if offset > 0
-            && let Some(listing) = pinned.lock().unwrap_or_else(PoisonError::into_inner).clone()
-        {
-            return Ok(listing);
-        }
-        if *kept {
-            self.listings.begun(ino);
-        }
-        let listing = Arc::new(self.table.list(ino)?);
-        *pinned.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&listing));
-        Ok(listing)
     }
 }

@@ -96,8 +96,9 @@ impl<T: Object> Bound<T> {
                 Some(content) => {
                     let modified = content.modified().or(modified);
                     let attr = Attr::new(FileType::Regular, 0o444, content.size(), modified);
-                    let blocks = if content.is_again() { 0 } else { content.size().div_ceil(512) };
-                    Attr { blocks, identity: content.identity(), attr_life: Lifetime::Ever, ..attr }
+                    let blocks = content.size().div_ceil(512);
+                    let attr = Attr { blocks, identity: content.identity(), attr_life: Lifetime::Ever, ..attr };
+                    if content.is_again() { attr.again() } else { attr }
                 }
                 None => return self.absent(row),
             },

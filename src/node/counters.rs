@@ -14,8 +14,8 @@ macro_rules! operations {
 }
 
 operations!(
-    lookup, forget, getattr, setattr, readlink, open, read, write, release, opendir, readdir, releasedir, statfs,
-    getxattr, listxattr, poll, changed,
+    lookup, forget, getattr, setattr, readlink, open, read, write, release, opendir, readdir, statfs, getxattr,
+    listxattr, poll, changed,
 );
 
 /// One counter an operation, and two for how requests were answered.

@@ -1,11 +1,10 @@
 //! What is open. Whatever is shown through a handle was pinned when it was opened: an open file never changes under
 //! its reader, except the ones that are made to grow.
 
-use super::inode::Found;
 use super::state::State;
 use super::texts::Reader;
 use super::verb::Control;
-use super::{Content, Follower, Name, Sink, Stream};
+use super::{Content, Follower, Sink, Stream};
 use crate::error::Error;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,28 +76,11 @@ pub enum Slot {
     Closed,
 }
 
-/// One entry of an open directory.
-pub struct Listed {
-    pub name: Name,
-    pub found: Found,
-}
-
-/// An open directory.
-#[derive(Default)]
-pub struct Directory {
-    /// Its entries, once they were asked for from the beginning.
-    pub pinned: Mutex<Option<Arc<Vec<Listed>>>>,
-    /// The kernel keeps what it reads through this handle ([`super::listings`]).
-    pub kept: bool,
-}
-
 /// What a handle is.
 pub enum Handle {
     File(Opened),
     /// A file that is written to.
     Written(Written),
-    /// A directory: its entries, once they were asked for from the beginning.
-    Directory(Directory),
 }
 
 /// All that is open.

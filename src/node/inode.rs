@@ -4,7 +4,6 @@
 //! agree without any table, and numbers survive a remount. The table holds what the kernel holds: an entry is made by
 //! a lookup and ends with its forget. A collision is found on insert and moved to the next free number.
 
-use super::handle::Listed;
 use super::texts::{Begun, Keep, Texts};
 use super::way::{self, is_below, relative};
 use super::{Attr, FileType, Lifetime, Name, Node, Seat, Target, stable_hash};
@@ -150,28 +149,26 @@ impl Table {
         Ok(Some(Found { node, ino, attr, borrowed }))
     }
 
-    /// The listed entries of a directory. An entry that turns out to be absent is left out; one whose attributes
-    /// cannot be had is listed all the same, and opening it tells why.
-    pub fn list(&self, parent: u64) -> Result<Vec<Listed>> {
-        let directory = self.node(parent)?;
-        let mut listed = Vec::new();
-        for (name, node) in directory.place.list()? {
-            match self.found(parent, &name, node.clone()) {
-                Ok(Some(found)) => listed.push(Listed { name, found }),
-                Ok(None) => {}
-                Err(e) if e.kind() == Kind::WouldWait => return Err(e),
-                Err(_) => listed.push(self.unreadable(parent, name, node)),
-            }
-        }
-        Ok(listed)
+    /// The names of the listed entries of a directory.
+    pub fn names(&self, parent: u64) -> Result<Vec<(Name, Node)>> {
+        self.node(parent)?.place.list()
     }
 
-    fn unreadable(&self, parent: u64, name: Name, node: Node) -> Listed {
+    /// A listed entry, `None` if it turns out to be absent. One whose attributes cannot be had is there all the same, and
+    /// opening it tells why.
+    pub fn listed(&self, parent: u64, name: &Name, node: &Node) -> Result<Option<Found>> {
+        match self.found(parent, name, node.clone()) {
+            Err(e) if e.kind() != Kind::WouldWait => Ok(Some(self.unreadable(parent, name, node.clone()))),
+            found => found,
+        }
+    }
+
+    fn unreadable(&self, parent: u64, name: &Name, node: Node) -> Found {
         let mut attr = Attr::new(FileType::Regular, 0o444, 0, None);
         attr.attr_life = Lifetime::Never;
         attr.name_life = Lifetime::Never;
-        let ino = self.number(parent, &name, &attr);
-        Listed { name, found: Found { node, ino, attr, borrowed: None } }
+        let ino = self.number(parent, name, &attr);
+        Found { node, ino, attr, borrowed: None }
     }
 
     /// Counts one lookup of what was found: from now on the kernel knows it.

@@ -66,7 +66,8 @@ impl Mount {
         let child = Arc::new(Mutex::new(command.spawn().expect("cannot start ctrfs")));
         let mount = Mount { path: path.to_owned(), child, said };
         let deadline = Instant::now() + Duration::from_secs(10);
-        while !(is_mounted(path) && fs::read_dir(path).is_ok()) {
+        // What the kernel never answers by itself: a dead mount may be in the way until ours is there.
+        while !(is_mounted(path) && nix::sys::statvfs::statvfs(path).is_ok()) {
             if let Some(status) = mount.child.lock().unwrap().try_wait().unwrap() {
                 panic!("ctrfs ended with {status} instead of mounting: {}", mount.said());
             }

@@ -172,7 +172,7 @@ impl Shown {
             };
             at = found.at;
         }
-        Ok(self.tree.convert(&layer.attr(&at)?))
+        Ok(self.tree.convert(&layer.attr(&at)?).again())
     }
 }
 

@@ -98,7 +98,7 @@ impl Tree {
         let life = self.life();
         Attr {
             owner: Some((attr.uid, attr.gid)),
-            blocks: if self.again { 0 } else { attr.blocks },
+            blocks: attr.blocks,
             nlink: if kind == FileType::Directory { 1 } else { attr.nlink },
             rdev: attr.rdev,
             attr_life: life,
@@ -176,7 +176,7 @@ impl Shown {
                 None => stable_hash(&[b"file", layer.as_bytes(), &path]),
             });
         }
-        Ok(attr)
+        Ok(if self.tree.again { attr.again() } else { attr })
     }
 }
 

@@ -45,7 +45,7 @@ static ALGORITHM: Dir<Algorithm> = Dir {
     doc: "The blobs of the layout whose digests are of one algorithm.",
     rows: &[each(
         "<hex>",
-        "A blob: the file of `blobs/`, under the same inode number.",
+        "A blob: the bytes of `blobs/`.",
         &Each { list: blobs, find: find_blob, member: Member::File(&blobs::AGAIN) },
     )],
 };
