@@ -66,8 +66,9 @@ impl Mount {
         let child = Arc::new(Mutex::new(command.spawn().expect("cannot start ctrfs")));
         let mount = Mount { path: path.to_owned(), child, said };
         let deadline = Instant::now() + Duration::from_secs(10);
-        // What the kernel never answers by itself: a dead mount may be in the way until ours is there.
-        while !(is_mounted(path) && nix::sys::statvfs::statvfs(path).is_ok()) {
+        // A dead mount may be in the way at first, which statfs finds out, for the kernel never answers it by itself; then
+        // there is none for a moment.
+        while !(nix::sys::statvfs::statvfs(path).is_ok() && is_mounted(path)) {
             if let Some(status) = mount.child.lock().unwrap().try_wait().unwrap() {
                 panic!("ctrfs ended with {status} instead of mounting: {}", mount.said());
             }

@@ -233,7 +233,8 @@ fn killed_and_replaced(world: &World) {
     let dead = fs::metadata(point.join("no such name")).unwrap_err().raw_os_error();
     assert_eq!(dead, Some(libc::ENOTCONN));
     let second = Mount::at(&point, &world.containerd.address(), &cache, &[]);
-    assert!(second.exists(&format!("namespaces/{}/images/{tiny}", world.namespace)));
+    let image = fs::symlink_metadata(second.at_path(&format!("namespaces/{}/images/{tiny}", world.namespace)));
+    assert!(image.is_ok(), "{image:?}");
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let stacked = table.lines().filter(|line| line.split(' ').nth(4) == point.to_str()).count();
     assert_eq!(stacked, 1, "the dead mount is gone");
