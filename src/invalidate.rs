@@ -126,10 +126,12 @@ impl Teller {
 
     /// After a command: of the directories that are believed for a moment nobody tells.
     fn tell_listings(&self) {
-        for ino in self.shared.listings.changed(MOMENT) {
-            // The kernel answers ENOENT for what it has already dropped: nothing to do.
-            let _ = self.notifier.inval_inode(INodeNo(ino), 0, 0);
-        }
+        self.shared.listings.changed(MOMENT).into_iter().for_each(|ino| self.drop_listing(ino));
+    }
+
+    fn drop_listing(&self, ino: u64) {
+        // The kernel answers ENOENT for what it has already dropped: nothing to do.
+        let _ = self.notifier.inval_inode(INodeNo(ino), 0, 0);
     }
 
     /// A negative offset leaves the pages (`fuse_reverse_inval_inode` of fs/fuse/inode.c).
@@ -143,6 +145,8 @@ impl Teller {
             true => table.everything(),
             false => {
                 let concerned: BTreeSet<u64> = burst.iter().flat_map(self.tags).collect();
+                let listed = concerned.iter().flat_map(|tag| self.shared.listings.other_members(*tag));
+                listed.for_each(|ino| self.drop_listing(ino));
                 concerned.into_iter().flat_map(|tag| table.notices(tag)).collect()
             }
         };

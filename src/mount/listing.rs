@@ -136,10 +136,11 @@ impl Shared {
     fn names(&self, ino: u64, offset: u64) -> Result<Arc<Names>> {
         let node = self.table.node(ino)?;
         let told = node.attr()?.attr_life;
-        if offset == 0 && told != Lifetime::Ever {
-            // Asked before they are collected: it has to be true of what is collected after it.
-            let life = if told == Lifetime::Never { told } else { node.place.contents() };
-            if self.listings.begun(ino, ttl(life)) && life < told {
+        // Asked before they are collected: it has to be true of what is collected after it.
+        let life = if matches!(told, Lifetime::Never | Lifetime::Ever) { told } else { node.place.contents() };
+        if offset == 0 && life != Lifetime::Ever {
+            let tag = node.place.members();
+            if self.listings.begun(ino, ttl(life), tag) && life < told {
                 self.orders.get().iter().for_each(|orders| orders.outlived(ino));
             }
         }

@@ -301,6 +301,10 @@ impl<T: Object> Place for Bound<T> {
         self.object.group()
     }
 
+    fn members(&self) -> Option<u64> {
+        self.object.members()
+    }
+
     fn contents(&self) -> Lifetime {
         self.object.contents()
     }

@@ -10,7 +10,7 @@
 //! stays right while entries come and go. The names of a listing that takes several parts are kept for the next part.
 
 use super::{Name, Node, stable_hash};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,6 +36,9 @@ const SHORT: usize = 1024;
 /// So many names of a listing that is kept may have to be looked up again.
 const FEW: u16 = 8;
 
+/// Attributes that were told without regard to a listing.
+const ANY: u32 = u32::MAX;
+
 /// The counter that the mtime carries begins again here: it is told by the last three digits of the nanoseconds.
 const COUNTS: u16 = 1000;
 
@@ -43,6 +46,8 @@ const COUNTS: u16 = 1000;
 pub struct Listings {
     start: Instant,
     told: Mutex<HashMap<u64, Told>>,
+    /// The directories that were listed since the last notice of this tag.
+    tagged: Mutex<HashMap<u64, HashSet<u64>>>,
     names: Mutex<Kept>,
 }
 
@@ -51,7 +56,7 @@ pub struct Listings {
 struct Told {
     /// Milliseconds since the start until which its listing may be believed; 0 if the kernel will ask for it anyway.
     until: u64,
-    /// For how long what was read last could be believed from its beginning, in milliseconds.
+    /// For how long its attributes were told to be believed at most, in milliseconds.
     life: u32,
     /// How often the kernel's listing was found to be old.
     changes: u16,
@@ -98,13 +103,17 @@ impl Names {
 impl Default for Listings {
     fn default() -> Listings {
         let names = Kept { names: lru::LruCache::unbounded(), count: 0 };
-        Listings { start: Instant::now(), told: Mutex::default(), names: Mutex::new(names) }
+        Listings { start: Instant::now(), told: Mutex::default(), tagged: Mutex::default(), names: Mutex::new(names) }
     }
 }
 
 impl Listings {
     fn told(&self) -> MutexGuard<'_, HashMap<u64, Told>> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tagged(&self) -> MutexGuard<'_, HashMap<u64, HashSet<u64>>> {
+        self.tagged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn names(&self) -> MutexGuard<'_, Kept> {
@@ -117,12 +126,15 @@ impl Listings {
     }
 
     /// The entries of a directory are about to be collected. What comes of it may be believed for `life` from now on, but
-    /// no longer than what the kernel may still have of an earlier reading. Whether its attributes may have been told to
-    /// be believed for longer.
-    pub fn begun(&self, ino: u64, life: Duration) -> bool {
+    /// no longer than what the kernel may still have of an earlier reading, or until a notice of `tag`. Whether its
+    /// attributes may have been told to be believed for longer.
+    pub fn begun(&self, ino: u64, life: Duration, tag: Option<u64>) -> bool {
+        if let Some(tag) = tag {
+            self.tagged().entry(tag).or_default().insert(ino);
+        }
         let (now, life) = (self.now(), milliseconds(life));
         let mut all = self.told();
-        let told = all.entry(ino).or_insert(Told { life: u32::MAX, ..Told::default() });
+        let told = all.entry(ino).or_insert(Told { life: ANY, ..Told::default() });
         let longer = told.life > life;
         if told.until <= now {
             told.until = now + u64::from(life);
@@ -153,8 +165,13 @@ impl Listings {
         if told.until != 0 && told.until <= now {
             told.change();
         }
-        let left = if told.until == 0 { u64::from(told.life) } else { told.until - now };
-        (Duration::from_nanos(u64::from(told.changes)), Duration::from_millis(left))
+        let age = Duration::from_nanos(u64::from(told.changes));
+        if told.until == 0 {
+            // Whoever reads it next may find it to live shorter, but mostly nobody does.
+            told.life = ANY;
+            return (age, Duration::MAX);
+        }
+        (age, Duration::from_millis(told.until - now))
     }
 
     /// The directory may have changed.
@@ -162,6 +179,13 @@ impl Listings {
         if let Some(told) = self.told().get_mut(&ino) {
             told.change();
         }
+    }
+
+    /// Other members are there in the directories of this tag. Those of which the kernel may have a listing.
+    pub fn other_members(&self, tag: u64) -> HashSet<u64> {
+        let numbers = self.tagged().remove(&tag).unwrap_or_default();
+        numbers.iter().for_each(|ino| self.noticed(*ino));
+        numbers
     }
 
     /// Anything may have changed of which nobody tells. The directories whose listings the kernel would believe for a
@@ -211,7 +235,11 @@ impl Listings {
 
     /// The kernel has forgotten the directory.
     pub fn forget(&self, ino: u64) {
-        self.told().remove(&ino);
+        if self.told().remove(&ino).is_some() {
+            for numbers in self.tagged().values_mut() {
+                numbers.remove(&ino);
+            }
+        }
         self.drop_names(ino);
     }
 

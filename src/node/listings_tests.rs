@@ -44,12 +44,12 @@ fn changes(all: &Listings, ino: u64) -> u128 {
 fn the_age_of_a_listing_is_told_by_its_mtime_until_it_is_read_again() {
     let all = Listings::default();
     assert_eq!(all.stamp(1), (Duration::ZERO, Duration::MAX), "nobody has read it");
-    assert!(all.begun(1, LONG), "its attributes may have been told without regard to its listing");
+    assert!(all.begun(1, LONG, None), "its attributes may have been told without regard to its listing");
     assert_eq!(changes(&all, 1), 0);
     assert!(all.stamp(1).1 <= LONG);
     all.noticed(1);
     assert_eq!([changes(&all, 1), changes(&all, 1)], [1, 1]);
-    assert!(!all.begun(1, LONG), "they were told with regard to it");
+    assert!(all.begun(1, LONG, None), "and again while there was no listing");
     assert_eq!(changes(&all, 1), 1);
     all.noticed(1);
     all.noticed(1);
@@ -61,25 +61,35 @@ fn the_age_of_a_listing_is_told_by_its_mtime_until_it_is_read_again() {
 #[test]
 fn what_is_not_told_is_believed_for_a_while_and_its_attributes_for_no_longer() {
     let all = Listings::default();
-    all.begun(1, SHORTLY);
+    all.begun(1, SHORTLY, None);
     let (age, left) = all.stamp(1);
     assert!(age.is_zero() && left <= SHORTLY);
     std::thread::sleep(SHORTLY);
     assert_eq!([changes(&all, 1), changes(&all, 1)], [1, 1], "found old once");
-    assert!(all.stamp(1).1 <= SHORTLY, "so long may be believed what is read next");
-    assert!(!all.begun(1, SHORTLY));
+    assert_eq!(all.stamp(1).1, Duration::MAX, "it has none");
+    assert!(all.begun(1, SHORTLY, None));
     // A second reader while the first is at it: the kernel may mix what they get.
     std::thread::sleep(SHORTLY / 2);
-    all.begun(1, SHORTLY);
+    all.begun(1, SHORTLY, None);
     std::thread::sleep(SHORTLY / 2);
     assert_eq!(changes(&all, 1), 2);
 }
 
 #[test]
+fn a_notice_of_members_concerns_who_was_listed_since_the_last_one() {
+    let all = Listings::default();
+    all.begun(1, LONG, Some(7));
+    all.begun(2, LONG, Some(8));
+    assert_eq!(all.other_members(7), HashSet::from([1]));
+    assert_eq!([changes(&all, 1), changes(&all, 2)], [1, 0]);
+    assert!(all.other_members(7).is_empty(), "the kernel has no listing of it");
+}
+
+#[test]
 fn a_command_makes_old_what_is_believed_for_a_moment() {
     let all = Listings::default();
-    all.begun(1, Duration::from_secs(1));
-    all.begun(2, LONG);
+    all.begun(1, Duration::from_secs(1), None);
+    all.begun(2, LONG, None);
     assert_eq!(all.changed(Duration::from_secs(1)), [1]);
     assert_eq!([changes(&all, 1), changes(&all, 2)], [1, 0]);
     assert!(all.changed(Duration::from_secs(1)).is_empty());
@@ -88,7 +98,7 @@ fn a_command_makes_old_what_is_believed_for_a_moment() {
 #[test]
 fn a_listing_of_names_that_live_shortly_lives_as_shortly() {
     let all = Listings::default();
-    all.begun(1, LONG);
+    all.begun(1, LONG, None);
     all.shortened(1, usize::from(FEW), SHORTLY);
     assert!(all.stamp(1).1 > SHORTLY);
     all.shortened(1, 1, SHORTLY);

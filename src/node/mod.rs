@@ -145,6 +145,10 @@ pub trait Object: Clone + Send + Sync + 'static {
     fn group(&self) -> Option<u64> {
         None
     }
+    /// What a notice of a change that concerns only which members the directory has calls it.
+    fn members(&self) -> Option<u64> {
+        None
+    }
     /// How long the kernel may believe what it was told of it.
     fn lifetime(&self) -> Lifetime {
         Lifetime::Second
@@ -273,6 +277,10 @@ pub trait Place: Send + Sync {
     }
     /// What change notices call many such.
     fn group(&self) -> Option<u64> {
+        None
+    }
+    /// What change notices call it that concern its listing only.
+    fn members(&self) -> Option<u64> {
         None
     }
     /// How long the kernel may believe its listing, where that is longer than its attributes say.

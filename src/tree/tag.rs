@@ -43,6 +43,11 @@ pub fn images(namespace: &str) -> u64 {
     stable_hash(&[b"images", namespace.as_bytes()])
 }
 
+/// The containers that an image of the namespace was made into.
+pub fn users(namespace: &str) -> u64 {
+    stable_hash(&[b"users", namespace.as_bytes()])
+}
+
 /// A sandbox.
 pub fn sandbox(namespace: &str, id: &str) -> u64 {
     stable_hash(&[b"sandbox", namespace.as_bytes(), id.as_bytes()])
@@ -66,9 +71,8 @@ pub fn of(change: &Change) -> Vec<u64> {
             let prefixes = name.match_indices('/').map(|(at, _)| image(ns, &name[..at]));
             prefixes.chain([image(ns, name), namespace(ns)]).collect()
         }
-        Change::Container { namespace: ns, id } | Change::Task { namespace: ns, id } => {
-            vec![container(ns, id), namespace(ns)]
-        }
+        Change::Container { namespace: ns, id } => vec![container(ns, id), users(ns), namespace(ns)],
+        Change::Task { namespace: ns, id } => vec![container(ns, id), namespace(ns)],
         Change::Snapshot { namespace: ns, snapshotter: sn, key } => {
             vec![snapshot(ns, key), snapshotter(ns, sn), namespace(ns)]
         }

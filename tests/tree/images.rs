@@ -336,6 +336,12 @@ fn kept_until_told(world: &World) {
         }
         listings() == before
     });
+    let (users, id) = (format!("{dir}/containers"), world.new_id("user"));
+    assert!(world.ls(&users).is_empty());
+    world.ctr(&["containers", "create", image, &id]);
+    eventually("the container is listed", Duration::from_millis(500), || world.ls(&users) == [id.as_str()]);
+    world.ctr(&["containers", "rm", &id]);
+    eventually("the container is gone", Duration::from_millis(500), || world.ls(&users).is_empty());
     world.ctr(&["content", "rm", &config]);
     let gone = || !world.exists(&format!("{dir}/config.json")) && !world.ls(&dir).contains(&"config.json".to_owned());
     eventually("the config is gone", Duration::from_secs(3), gone);

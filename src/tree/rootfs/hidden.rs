@@ -11,7 +11,7 @@ use crate::fail;
 use crate::layers::hidden::Hidden;
 use crate::layers::merge::Handle;
 use crate::node::handle::Opened;
-use crate::node::{Attr, Name, Node, Place, Seat, Target};
+use crate::node::{Attr, Lifetime, Name, Node, Place, Seat, Target};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -203,6 +203,11 @@ impl Place for Shown {
         }
         let leads_on = !hiding.below(*layer, &[&whole[..], b"/"].concat()).is_empty();
         Ok(leads_on.then(|| self.directory(name, *layer, &whole)))
+    }
+
+    /// Whether it is there may change, what is in it does not, unless somebody uses it.
+    fn contents(&self) -> Lifetime {
+        self.tree.life()
     }
 
     fn list(self: Arc<Self>) -> Result<Vec<(Name, Node)>> {

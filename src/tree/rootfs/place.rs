@@ -70,7 +70,7 @@ impl Tree {
         self.built().and_then(|_| fail!(NotYet, "the layers are being read again"))
     }
 
-    fn life(&self) -> Lifetime {
+    pub(super) fn life(&self) -> Lifetime {
         if self.source.is_live() { Lifetime::Never } else { Lifetime::Ever }
     }
 
@@ -198,6 +198,11 @@ impl Place for Shown {
             let found = built.rootfs.lookup(handle, name)?;
             Ok(found.map(|(handle, _)| self.entry(built, name, handle)))
         })
+    }
+
+    /// Whether it is there may change, what is in it does not, unless somebody uses it.
+    fn contents(&self) -> Lifetime {
+        self.tree.life()
     }
 
     fn list(self: Arc<Self>) -> Result<Vec<(Name, Node)>> {

@@ -236,7 +236,7 @@ impl Object for Image {
     }
 }
 
-/// The containers that were made from an image: no event that names the image tells of them.
+/// The containers that were made from an image: no event that names the image tells of them, so any of a container does.
 #[derive(Clone)]
 struct Users(Image);
 
@@ -250,7 +250,13 @@ impl Object for Users {
     fn modified(&self) -> Result<Option<SystemTime>> {
         self.0.modified()
     }
+    fn members(&self) -> Option<u64> {
+        Some(crate::tree::tag::users(self.0.ns.name()))
+    }
     fn lifetime(&self) -> Lifetime {
+        self.0.lifetime()
+    }
+    fn contents(&self) -> Lifetime {
         self.0.lifetime()
     }
 }
