@@ -130,8 +130,7 @@ fn serve(
         polled: Default::default(),
         writes: Default::default(),
         push: Default::default(),
-        orders: Default::default(),
-        opens_directories: Default::default(),
+        kernel: Default::default(),
     });
     gauge(&daemon, &shared);
     wake(&shared, &roots, &engine);

@@ -4,7 +4,7 @@
 //! a handler needs deadlocks beyond `kill -9`, so nobody else may (`docs/architecture.md`, invariants).
 
 use crate::containerd::{Change, Client};
-use crate::mount::Shared;
+use crate::mount::{Notices, Shared};
 use crate::node::inode::Notice;
 use fuser::{INodeNo, Notifier};
 use std::collections::BTreeSet;
@@ -36,25 +36,16 @@ struct Teller {
     tags: fn(&Change) -> Vec<u64>,
 }
 
-/// Asks the thread for something.
-#[derive(Clone)]
-pub struct Orders(Sender<Order>);
-
-impl Orders {
-    /// Waits until the kernel was told what changed so far, and of what nobody tells.
-    pub fn settle(&self) {
+/// How handlers ask the thread for something. Without the thread there is no mount, and nothing to be told.
+fn notices(orders: Sender<Order>) -> Notices {
+    let outdated = orders.clone();
+    let settle = move || {
         let (done, told) = channel();
-        if self.0.send(Order::Command(done)).is_ok() {
-            // Whatever comes of it, the writer has waited long enough.
-            let _ = told.recv_timeout(SETTLED);
-        }
-    }
-
-    /// The listing of a directory is believed for less long than its attributes were.
-    pub fn outlived(&self, ino: u64) {
-        // Without the thread there is no mount.
-        let _ = self.0.send(Order::Attributes(ino));
-    }
+        // Whatever comes of it, the writer has waited long enough.
+        drop(orders.send(Order::Command(done)).map(|()| told.recv_timeout(SETTLED)));
+    };
+    let outlived = move |ino| drop(outdated.send(Order::Attributes(ino)));
+    Notices { settle: Box::new(settle), outlived: Box::new(outlived) }
 }
 
 /// Starts the thread. `tags` says which objects of the tree a change concerns.
@@ -69,7 +60,7 @@ pub fn spawn(
     let changes = sender.clone();
     client.on_change(move |change| drop(changes.send(Order::Change(change))));
     // Set once, here.
-    let _ = shared.orders.set(Orders(sender));
+    let _ = shared.kernel.notices.set(notices(sender));
     let teller = Teller { shared: Arc::clone(shared), notifier, device, tags };
     std::thread::Builder::new().name("ctrfs-notify".into()).spawn(move || teller.run(&orders))?;
     Ok(())

@@ -73,10 +73,24 @@ pub struct Shared {
     /// The open files that programs poll.
     pub polled: waiters::Polled,
     pub writes: command::Writes,
-    /// Asks for notices to the kernel; set when there is somebody who sends them.
-    pub orders: std::sync::OnceLock<crate::invalidate::Orders>,
-    /// The kernel is too old to do without `opendir` (before 5.1): it is told each time what it would do by itself.
-    pub opens_directories: AtomicBool,
+    pub kernel: Kernel,
+}
+
+/// What is on the other side.
+#[derive(Default)]
+pub struct Kernel {
+    /// Who sends it notices; set when there is somebody.
+    pub notices: std::sync::OnceLock<Notices>,
+    /// It is too old to do without `opendir` (before 5.1): it is told each time what it would do by itself.
+    opens_directories: AtomicBool,
+}
+
+/// Who sends the kernel notices: handlers may only ask for them.
+pub struct Notices {
+    /// Waits until it was told what changed so far, and of what nobody tells.
+    pub settle: Box<dyn Fn() + Send + Sync>,
+    /// The listing of a directory is believed for less long than its attributes were: it shall ask for them again.
+    pub outlived: Box<dyn Fn(u64) + Send + Sync>,
 }
 
 /// As long as anybody asks.
@@ -159,7 +173,7 @@ impl Filesystem for Mounted {
             let _ = config.add_capabilities(wanted.difference(missing));
         }
         let opens = config.add_capabilities(InitFlags::FUSE_NO_OPENDIR_SUPPORT).is_err();
-        self.0.opens_directories.store(opens, Ordering::Relaxed);
+        self.0.kernel.opens_directories.store(opens, Ordering::Relaxed);
         let _ = config.set_max_background(64);
         // Files of one file system below us, and one above: an overlay mount can use a root filesystem of ours.
         if config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok() && config.set_max_stack_depth(1).is_ok() {
@@ -314,7 +328,7 @@ impl Filesystem for Mounted {
     fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         self.0.counters.count(Op::opendir);
         // It is not asked again, and does the same by itself from then on.
-        match self.0.opens_directories.load(Ordering::Relaxed) {
+        match self.0.kernel.opens_directories.load(Ordering::Relaxed) {
             false => reply.refuse(libc::ENOSYS),
             true => reply.opened(FileHandle(0), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE),
         }

@@ -161,7 +161,7 @@ impl Shared {
                 }
             }
             // What the writer changed is there at his next read.
-            shared.orders.get().iter().for_each(|orders| orders.settle());
+            shared.kernel.notices.get().iter().for_each(|notices| (notices.settle)());
             answer.0.settle(result);
         });
         match behind {

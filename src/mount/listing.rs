@@ -141,7 +141,7 @@ impl Shared {
         if offset == 0 && life != Lifetime::Ever {
             let tag = node.place.members();
             if self.listings.begun(ino, ttl(life), tag) && life < told {
-                self.orders.get().iter().for_each(|orders| orders.outlived(ino));
+                self.kernel.notices.get().iter().for_each(|notices| (notices.outlived)(ino));
             }
         }
         Ok(Arc::new(Names::new(self.table.names(ino)?)))
