@@ -1,6 +1,6 @@
 //! What stat says of a node.
 
-use super::{FileType, Lifetime, Target, handle};
+use super::{FileType, Lifetime, Target, handle, stable_hash};
 use std::time::SystemTime;
 
 /// What stat says of a node.
