@@ -21,8 +21,8 @@ const ASK_EACH: usize = 64;
 /// How long an answer is good: bytes never change, but what is here does.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Bytes of answers of each kind that are kept: some ten thousand images.
-const MEMO_BYTES: usize = 16 << 20;
+/// Bytes of answers of each kind that are kept: ten thousand images, or a walk over them would read each document anew.
+const MEMO_BYTES: usize = 24 << 20;
 
 /// This machine's platform.
 pub(super) fn host() -> &'static Platform {
