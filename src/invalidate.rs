@@ -7,12 +7,12 @@ use crate::containerd::{Change, Client};
 use crate::mount::{Notices, Shared};
 use crate::node::inode::Notice;
 use fuser::{INodeNo, Notifier};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 /// How long a writer waits for the kernel to know what he changed.
 const SETTLED: Duration = Duration::from_millis(200);
@@ -72,24 +72,46 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// What is believed for no longer than this is believed without being told.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// So many changes are told twice.
-const MANY: usize = 1024;
+/// What is told once more: no more than what comes in that time.
+#[derive(Default)]
+struct Again {
+    changes: HashSet<Change>,
+    due: Option<Instant>,
+}
+
+impl Again {
+    /// Of some of these it may have been answered that it will be told.
+    fn add(&mut self, burst: &[Change]) {
+        let told = |change: &&Change| matches!(change, Change::Image { .. } | Change::Presence { .. });
+        self.changes.extend(burst.iter().filter(told).cloned());
+        if !self.changes.is_empty() {
+            self.due.get_or_insert_with(|| Instant::now() + AGAIN);
+        }
+    }
+
+    fn take(&mut self) -> Vec<Change> {
+        self.due = None;
+        self.changes.drain().collect()
+    }
+}
 
 impl Teller {
     fn run(self, orders: &Receiver<Order>) {
-        let mut again = Vec::new();
+        let mut again = Again::default();
         loop {
-            let first = match again.is_empty() {
-                true => orders.recv().ok(),
-                false => match orders.recv_timeout(AGAIN) {
-                    Err(RecvTimeoutError::Timeout) => {
-                        self.tell(&std::mem::take(&mut again));
-                        continue;
-                    }
-                    first => first.ok(),
+            let first = match again.due.map(|due| due.saturating_duration_since(Instant::now())) {
+                None => orders.recv(),
+                // Also where there is always something new.
+                Some(Duration::ZERO) => {
+                    self.tell(&again.take());
+                    continue;
+                }
+                Some(left) => match orders.recv_timeout(left) {
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    first => first.map_err(|_| RecvError),
                 },
             };
-            let Some(first) = first else { return };
+            let Ok(first) = first else { return };
             let (mut burst, mut waiting) = (Vec::new(), Vec::new());
             for order in std::iter::once(first).chain(orders.try_iter()) {
                 match order {
@@ -105,10 +127,7 @@ impl Teller {
             }
             // Who does not wait any more need not be told.
             waiting.into_iter().for_each(|done| done.send(()).unwrap_or_default());
-            // Of these it may have been answered that it will be told.
-            let told = |change: &&Change| matches!(change, Change::Image { .. } | Change::Presence { .. });
-            again.extend(burst.iter().filter(told).cloned());
-            again.truncate(MANY);
+            again.add(&burst);
             if !burst.is_empty() {
                 self.shared.parked.wake();
             }

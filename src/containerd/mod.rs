@@ -138,7 +138,7 @@ pub struct State {
 }
 
 /// Something changed; the mirror knows already. A name may be empty: then any may have.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Change {
     Namespace {
         name: Arc<str>,

@@ -5,7 +5,7 @@ use super::image::Image;
 use crate::containerd::{Digest, ManifestRef};
 use crate::error::Result;
 use crate::node::row::{dir, each, text};
-use crate::node::{Content, Dir, Each, Member, Object, stable_hash};
+use crate::node::{Content, Dir, Each, Lifetime, Member, Object, stable_hash};
 use crate::run::archive::{self, Archive};
 use crate::run::layout::{self, Layout};
 use crate::run::reference;
@@ -63,6 +63,19 @@ impl Object for Algorithm {
     }
     fn modified(&self) -> Result<Option<SystemTime>> {
         self.image.modified()
+    }
+    fn tag(&self) -> Option<u64> {
+        self.image.tag()
+    }
+    fn group(&self) -> Option<u64> {
+        self.image.group()
+    }
+    /// It is there, and in it is, what the image can be used for.
+    fn lifetime(&self) -> Lifetime {
+        self.image.contents()
+    }
+    fn contents(&self) -> Lifetime {
+        self.image.contents()
     }
 }
 
