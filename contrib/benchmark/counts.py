@@ -10,7 +10,7 @@ import images
 from measure import command, say, shell
 
 # These come when the kernel finds time for them.
-LATE = ("release", "releasedir", "forget")
+LATE = ("release", "forget")
 # What can change is believed for a second: every operation finds it forgotten, on a fast machine as on a slow one.
 LIFETIME = 1.1
 # Each number, and the room that it has: a share, and so many more. Of ten passes the medians were that close to the smallest, but

@@ -40,7 +40,7 @@ impl Daemon {
 pub struct Gauges {
     /// Nodes that the kernel knows.
     pub nodes: usize,
-    /// Open files and directories.
+    /// Open files.
     pub open: usize,
     /// Requests that wait.
     pub parked: usize,
@@ -143,7 +143,7 @@ fn metrics(root: &Root) -> Text {
     family("parked_total", "counter", "Reads that waited at the end of a file.", one(parked));
     let gauges = daemon.gauges.get().map(|read| read()).unwrap_or_default();
     family("nodes", "gauge", "Nodes that the kernel knows.", one(gauges.nodes as u64));
-    family("open", "gauge", "Open files and directories.", one(gauges.open as u64));
+    family("open", "gauge", "Open files.", one(gauges.open as u64));
     family("parked", "gauge", "Requests that wait.", one(gauges.parked as u64));
     family("queued", "gauge", "Requests that wait for a thread.", one(gauges.queued as u64));
     let stats = root.0.client.stats();
