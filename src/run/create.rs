@@ -156,7 +156,12 @@ fn runtime(args: &CreateArgs) -> (String, Option<Document>) {
 
 /// An image's record and the manifest that runs here, or on the platform that was asked for.
 pub(super) fn image(ns: &Namespace, name: &str, platform: Option<&str>) -> Result<Image> {
-    let record = ns.image(name)?.ok_or_else(|| Error::new(Kind::NotFound, format!("image {name}: not found")))?;
+    let Some(record) = ns.image(name)? else {
+        return fail!(
+            NotFound,
+            "image {name}: not found; `images pull {name}` brings it, and images/ has those that are here"
+        );
+    };
     let resolved = ns.resolve(&record.target)?;
     let manifest = match platform.filter(|platform| !platform.is_empty()) {
         None => resolved.host.and_then(|host| resolved.manifests.get(host)),

@@ -130,6 +130,14 @@ impl Mount {
         fs::read(self.at_path(path)).unwrap_or_else(|error| panic!("cannot read {path}: {error}"))
     }
 
+    /// How often the kernel asked for `operation` until now.
+    pub fn requests(&self, operation: &str) -> u64 {
+        let metrics = self.read(".ctrfs/metrics");
+        let head = format!("ctrfs_requests_total{{operation=\"{operation}\"");
+        let line = metrics.lines().find(|line| line.starts_with(&head)).expect("it is counted");
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
     /// The names in a directory, sorted.
     #[track_caller]
     pub fn ls(&self, path: &str) -> Vec<String> {

@@ -49,6 +49,28 @@ fn shells(world: &World) {
     }
 }
 
+/// The kernel keeps a listing, but not beyond what was written here: leases and jobs, of which no event tells. What others
+/// make without an event is there a second later, also for one who looks all the time.
+fn what_was_written_is_listed(world: &World) {
+    let listings = || world.mount().requests("readdir");
+    let mut kept = 0;
+    for n in 0..10 {
+        let (leases, jobs) = (world.ls("leases").len(), world.ls("jobs").len());
+        let before = listings();
+        assert_eq!((world.ls("leases").len(), world.ls("jobs").len()), (leases, jobs));
+        kept += u32::from(listings() == before);
+        world
+            .sh(&format!("echo leases create --id l{n} > ctl && echo 'images pull localhost:1/no/such &' > ctl"), 20)
+            .ok();
+        assert_eq!((world.ls("leases").len(), world.ls("jobs").len()), (leases + 1, jobs + 1), "round {n}");
+    }
+    assert!(kept > 5, "the kernel kept {kept} of ten");
+    world.ctr(&["leases", "create", "--id", "theirs"]);
+    eventually("the lease of ctr is listed", Duration::from_secs(3), || {
+        world.ls("leases").contains(&"theirs".to_owned())
+    });
+}
+
 /// The first line that fails stops the others, in one write and in several, and its reason stays.
 fn stops_at_the_first_failure(world: &World) {
     let lines = "leases create --id one\nleases create --id two extra words\nleases create --id three\n";
@@ -298,6 +320,7 @@ fn prunes_by_pipeline(world: &World) {
 }
 
 crate::each_version!(
+    what_was_written_is_listed,
     prunes_by_pipeline,
     shells,
     stops_at_the_first_failure,

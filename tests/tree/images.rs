@@ -321,11 +321,7 @@ fn kept_until_told(world: &World) {
     let image = world.tiny();
     let dir = format!("images/{image}");
     let config = world.json(&format!("{dir}/manifest.json"))["config"]["digest"].as_str().unwrap().to_owned();
-    let listings = || -> u64 {
-        let metrics = world.mount().read(".ctrfs/metrics");
-        let line = metrics.lines().find(|line| line.starts_with("ctrfs_requests_total{operation=\"readdir\"")).unwrap();
-        line.rsplit(' ').next().unwrap().parse().unwrap()
-    };
+    let listings = || world.mount().requests("readdir");
     eventually("the kernel keeps the listing", Duration::from_secs(20), || {
         let before = listings();
         for n in 0..60 {
