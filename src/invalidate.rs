@@ -136,16 +136,14 @@ impl Teller {
 
     /// After a command: of the directories that are believed for a moment nobody tells.
     fn tell_listings(&self) {
-        self.shared.listings.changed(MOMENT).into_iter().for_each(|ino| self.drop_listing(ino));
+        self.shared.listings.changed(MOMENT).into_iter().for_each(|ino| self.expire_attributes(ino));
     }
 
-    fn drop_listing(&self, ino: u64) {
-        // The kernel answers ENOENT for what it has already dropped: nothing to do.
-        let _ = self.notifier.inval_inode(INodeNo(ino), 0, 0);
-    }
-
-    /// A negative offset leaves the pages (`fuse_reverse_inval_inode` of fs/fuse/inode.c).
+    /// Has the attributes asked for again. A negative offset leaves the pages (`fuse_reverse_inval_inode` of
+    /// fs/fuse/inode.c): those of a listing go when the mtime is another, and a kernel that loses them while it fills them
+    /// keeps no listing of the directory any more (`fuse_add_dirent_to_cache` of fs/fuse/readdir.c).
     fn expire_attributes(&self, ino: u64) {
+        // The kernel answers ENOENT for what it has already dropped: nothing to do.
         let _ = self.notifier.inval_inode(INodeNo(ino), -1, 0);
     }
 
@@ -156,15 +154,17 @@ impl Teller {
             false => {
                 let concerned: BTreeSet<u64> = burst.iter().flat_map(self.tags).collect();
                 let listed = concerned.iter().flat_map(|tag| self.shared.listings.other_members(*tag));
-                listed.for_each(|ino| self.drop_listing(ino));
+                listed.for_each(|ino| self.expire_attributes(ino));
                 concerned.into_iter().flat_map(|tag| table.notices(tag)).collect()
             }
         };
         for notice in notices {
-            // The kernel answers ENOENT for what it has already dropped: nothing to do.
             let _ = match notice {
+                Notice::Inode(ino) if self.shared.listings.noticed(ino) => {
+                    self.expire_attributes(ino);
+                    Ok(())
+                }
                 Notice::Inode(ino) => {
-                    self.shared.listings.noticed(ino);
                     table.texts.changes(ino);
                     let told = self.notifier.inval_inode(INodeNo(ino), 0, 0);
                     table.texts.told(ino);

@@ -162,7 +162,7 @@ impl Listings {
         let now = self.now();
         let mut all = self.told();
         let Some(told) = all.get_mut(&ino) else { return (Duration::ZERO, Duration::MAX) };
-        if told.until != 0 && told.until <= now {
+        if told.until <= now {
             told.change();
         }
         let age = Duration::from_nanos(u64::from(told.changes));
@@ -174,17 +174,19 @@ impl Listings {
         (age, Duration::from_millis(told.until - now))
     }
 
-    /// The directory may have changed.
-    pub fn noticed(&self, ino: u64) {
-        if let Some(told) = self.told().get_mut(&ino) {
-            told.change();
-        }
+    /// It may have changed. Whether it is a directory that was listed: then the kernel has but to ask for its attributes.
+    pub fn noticed(&self, ino: u64) -> bool {
+        let mut all = self.told();
+        let told = all.get_mut(&ino);
+        told.map(Told::change).is_some()
     }
 
     /// Other members are there in the directories of this tag. Those of which the kernel may have a listing.
     pub fn other_members(&self, tag: u64) -> HashSet<u64> {
         let numbers = self.tagged().remove(&tag).unwrap_or_default();
-        numbers.iter().for_each(|ino| self.noticed(*ino));
+        for ino in &numbers {
+            self.noticed(*ino);
+        }
         numbers
     }
 
@@ -258,10 +260,12 @@ fn milliseconds(time: Duration) -> u32 {
 }
 
 impl Told {
-    /// The kernel shall ask for the listing again.
+    /// The kernel shall ask for the listing again. If it has not begun to since the last time, it will.
     fn change(&mut self) {
-        self.changes = (self.changes + 1) % COUNTS;
-        self.until = 0;
+        if self.until != 0 {
+            self.changes = (self.changes + 1) % COUNTS;
+            self.until = 0;
+        }
     }
 }
 
