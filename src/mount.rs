@@ -259,7 +259,7 @@ impl Filesystem for Mounted {
             Handle::File(Opened::Outcome) => reply.refuse(libc::EIO),
             Handle::File(Opened::Content(content) | Opened::Changing(content)) => {
                 let content = Arc::clone(content);
-                let work = move |_: &Shared| content.read(offset, size).map(std::borrow::Cow::into_owned);
+                let work = move |_: &Shared| content.read(offset, size);
                 self.serve(ask, reply, work, |_, reply: ReplyData, bytes| reply.data(&bytes));
             }
             Handle::File(Opened::State(state)) => {

@@ -90,25 +90,37 @@ impl BlobReader {
     }
 
     /// `len` bytes at `offset`, fewer only where the blob ends.
-    pub fn read_at(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+    pub fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
         let end = self.size().min(offset.saturating_add(len as u64));
-        let mut out = Vec::with_capacity(usize::try_from(end.saturating_sub(offset)).unwrap_or(0));
-        let mut at = offset;
-        while at < end {
-            let block = at / BLOCK_BYTES;
-            let (from, to) = (at % BLOCK_BYTES, (end - block * BLOCK_BYTES).min(BLOCK_BYTES));
-            if let Some(glance) = self.glance(block, at, to - from)? {
-                out.extend_from_slice(&glance);
-            } else {
-                let bytes = self.block(block)?;
-                let Some(part) = bytes.get(from as usize..to as usize) else {
-                    return Err(too_short(&self.digest, self.size(), block * BLOCK_BYTES + bytes.len() as u64));
-                };
-                out.extend_from_slice(part);
-            }
-            at = block * BLOCK_BYTES + to;
+        let len = usize::try_from(end.saturating_sub(offset)).unwrap_or(0);
+        if len == 0 {
+            return Ok(Bytes::new());
         }
-        Ok(out)
+        // The kernel reads in order and block by block: nothing of that is copied.
+        let first = self.part(offset, end)?;
+        if first.len() == len {
+            return Ok(first);
+        }
+        let mut out = Vec::with_capacity(len);
+        out.extend_from_slice(&first);
+        while out.len() < len {
+            out.extend_from_slice(&self.part(offset + out.len() as u64, end)?);
+        }
+        Ok(out.into())
+    }
+
+    /// What lies between `at` and `end`, as far as the block at `at` has it.
+    fn part(&self, at: u64, end: u64) -> Result<Bytes> {
+        let block = at / BLOCK_BYTES;
+        let (from, to) = (at % BLOCK_BYTES, (end - block * BLOCK_BYTES).min(BLOCK_BYTES));
+        if let Some(glance) = self.glance(block, at, to - from)? {
+            return Ok(glance.into());
+        }
+        let bytes = self.block(block)?;
+        if (bytes.len() as u64) < to {
+            return Err(too_short(&self.digest, self.size(), block * BLOCK_BYTES + bytes.len() as u64));
+        }
+        Ok(bytes.slice(from as usize..to as usize))
     }
 
     /// Fills `buf` or fails.
@@ -274,13 +286,14 @@ async fn pump(
         let next =
             next.map_err(|_| Error::new(Kind::Deadline, format!("blob {digest}: containerd stopped sending")))?;
         let Some(message) = next.map_err(told)? else { break };
-        let mut data = Bytes::from(message.data);
+        let mut data = message.data;
         while !data.is_empty() && at < size {
             let full = (size - (at - block.len() as u64)).min(BLOCK_BYTES) as usize;
             let head = data.split_to(data.len().min(full - block.len()));
             at += head.len() as u64;
-            // containerd sends a block at a time, as a rule: then nothing is copied.
-            let bytes = if head.len() == full {
+            // containerd sends a block at a time, as a rule: then nothing is copied. What is less than a block is, for it
+            // would keep what it was received with.
+            let bytes = if head.len() as u64 == BLOCK_BYTES {
                 head
             } else {
                 block.extend_from_slice(&head);

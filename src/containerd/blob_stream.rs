@@ -1,22 +1,23 @@
 //! A blob as a stream, for those who send it elsewhere on threads that must not wait.
 
 use super::content::{stream_error, too_short};
+use super::content_read::Piece;
 use super::{Digest, Namespace};
 use crate::error::Result;
-use containerd_client::services::v1::ReadContentResponse;
+use bytes::Bytes;
 use futures_util::stream::{Stream, unfold};
 use tonic::Streaming;
 
 /// How far the stream is.
 enum State {
     Begin,
-    Open(Box<Streaming<ReadContentResponse>>, u64),
+    Open(Box<Streaming<Piece>>, u64),
     Over,
 }
 
 impl Namespace {
     /// The `size` bytes of a blob, in pieces of a mebibyte at most. Fewer bytes are an error.
-    pub fn blob_stream(&self, digest: &Digest, size: u64) -> impl Stream<Item = Result<Vec<u8>>> + Send + 'static {
+    pub fn blob_stream(&self, digest: &Digest, size: u64) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
         let (ns, digest) = (self.clone(), digest.clone());
         unfold(State::Begin, move |state| {
             let (ns, digest) = (ns.clone(), digest.clone());

@@ -1,14 +1,14 @@
 //! Content: whole documents, verified, and the bytes of blobs, in one cache that is bounded in bytes.
 
+use super::content_read::{self, Piece};
 use super::direct::INLINE_BYTES;
 use super::fetch::not_local;
-use super::rpc::{Call, MESSAGE_BYTES, lock, request};
+use super::rpc::{Call, lock, request};
 use super::{BlobInfo, Digest, Namespace, status};
 use crate::error::{Error, Kind, Result};
 use crate::fail;
 use bytes::Bytes;
 use containerd_client::services::v1 as api;
-use containerd_client::services::v1::content_client::ContentClient;
 use lru::LruCache;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -124,7 +124,7 @@ impl Namespace {
         let object = format!("blob {digest}");
         let call = self.call("Content.Read", &object);
         let rpc = &self.inner().rpc;
-        let collect = |all: &mut Vec<u8>, answer: api::ReadContentResponse| {
+        let collect = |all: &mut Vec<u8>, answer: Piece| {
             if (all.len() as u64) < len {
                 all.extend_from_slice(&answer.data);
             }
@@ -135,10 +135,7 @@ impl Namespace {
             size: i64::try_from(len).unwrap_or(i64::MAX),
         };
         let channel = rpc.content_channel();
-        let read = |_, request| {
-            let channel = channel.clone();
-            async move { ContentClient::new(channel).max_decoding_message_size(MESSAGE_BYTES).read(request).await }
-        };
+        let read = |_, request| content_read::read(channel.clone(), request);
         let answer = rpc.stream(call, query, read, collect);
         let bytes = answer.map_err(|e| short_read(e, digest, size))?;
         match bytes.len() as u64 == len {
@@ -153,7 +150,7 @@ impl Namespace {
         digest: &Digest,
         offset: u64,
         len: u64,
-    ) -> std::result::Result<Streaming<api::ReadContentResponse>, Status> {
+    ) -> std::result::Result<Streaming<Piece>, Status> {
         let object = format!("blob {digest}");
         let call: Call<'_> = self.call("Content.Read", &object);
         let query = api::ReadContentRequest {
@@ -163,8 +160,7 @@ impl Namespace {
         };
         let request = request(call, query).map_err(|e| Status::internal(e.to_string()))?;
         let channel = self.inner().rpc.content_channel();
-        let mut client = ContentClient::new(channel).max_decoding_message_size(MESSAGE_BYTES);
-        Ok(client.read(request).await?.into_inner())
+        Ok(content_read::read(channel, request).await?.into_inner())
     }
 }
 

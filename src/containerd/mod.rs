@@ -9,6 +9,7 @@ mod blob_stream;
 mod change;
 mod container_write;
 mod content;
+mod content_read;
 mod content_write;
 mod convert;
 mod decode;

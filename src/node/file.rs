@@ -2,7 +2,7 @@
 
 use super::verb::Control;
 use crate::error::Result;
-use std::borrow::Cow;
+use bytes::Bytes;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,7 +12,7 @@ pub trait Content: Send + Sync {
     /// Their number.
     fn size(&self) -> u64;
     /// The bytes from `offset`, `length` of them or all that are left. Never fewer: what is missing is an error.
-    fn read(&self, offset: u64, length: usize) -> Result<Cow<'_, [u8]>>;
+    fn read(&self, offset: u64, length: usize) -> Result<Bytes>;
     /// When they were written.
     fn modified(&self) -> Option<SystemTime> {
         None

@@ -57,11 +57,11 @@ pub fn export(ns: &Namespace, file: &Path, images: &[String], args: &ExportArgs,
 
 /// Writes what is `size` bytes long and read in pieces into a file of the host. One that is not written to its end is
 /// removed.
-pub fn save(
+pub fn save<B: AsRef<[u8]>>(
     file: &Path,
     size: u64,
     progress: &Progress,
-    read_at: impl Fn(u64, usize) -> Result<Vec<u8>>,
+    read_at: impl Fn(u64, usize) -> Result<B>,
 ) -> Result<()> {
     if !file.is_absolute() {
         return fail!(Invalid, "{}: the whole path must be given, from / on", file.display());
@@ -74,10 +74,11 @@ pub fn save(
         while at < size {
             wait::check()?;
             let piece = read_at(at, PIECE)?;
+            let piece = piece.as_ref();
             if piece.is_empty() {
                 return fail!(Io, "{at} bytes instead of {size}");
             }
-            out.write_all(&piece)?;
+            out.write_all(piece)?;
             at += piece.len() as u64;
             progress.add(piece.len() as u64);
         }

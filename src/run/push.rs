@@ -145,7 +145,7 @@ fn send(ns: &Namespace, registry: &Registry, blob: &Descriptor, progress: &Progr
     let stream = ns.blob_stream(&blob.digest, info.size).map(move |piece| {
         let piece = piece.map_err(|e| OciDistributionError::IoError(std::io::Error::other(e)))?;
         counted.add(piece.len() as u64);
-        Ok(Bytes::from(piece))
+        Ok(piece)
     });
     registry.push_blob(&blob.digest, info.size, stream)
 }

@@ -57,7 +57,21 @@ fn are_the_content_store(world: &World) {
 
 /// A large blob is read at any offset, forward and backward, by several readers at once.
 fn any_offset(world: &World) {
-    let bytes = noise(24 << 20, 7);
+    let (path, digest) = read_at_any_offset(world);
+    let compared = world.sh(&format!("cmp {} {}", path.display(), stored(world, &digest).display()), 30);
+    assert_eq!(compared.code, Some(0), "{compared:?}");
+}
+
+/// The same where the content store is not to be seen, as in a container: all of it comes over gRPC.
+fn over_the_api(world: &World) {
+    let (path, digest) = read_at_any_offset(world);
+    assert!(!stored(world, &digest).exists(), "the content store is visible");
+    assert_eq!(oci::digest(&fs::read(path).unwrap()), digest);
+}
+
+fn read_at_any_offset(world: &World) -> (PathBuf, String) {
+    // The last block is not a whole one.
+    let bytes = noise((24 << 20) + 12_345, 7);
     let digest = oci::digest(&bytes);
     world.containerd.rpc().write_blob(&world.namespace, &digest, &bytes);
     let path = world.mount().at_path(&world.path(&path_of(&digest)));
@@ -88,8 +102,7 @@ fn any_offset(world: &World) {
             });
         }
     });
-    let compared = world.sh(&format!("cmp {} {}", path.display(), stored(world, &digest).display()), 30);
-    assert_eq!(compared.code, Some(0), "{compared:?}");
+    (path, digest)
 }
 
 /// A blob that comes is here within about a second, one that goes is gone; what is open can still be closed.
@@ -187,3 +200,4 @@ crate::each_version!(
     missing,
     read_only
 );
+crate::each_version_of!(crate::common::World::apart; over_the_api);

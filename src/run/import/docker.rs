@@ -5,6 +5,7 @@ use super::{Files, names};
 use crate::containerd::{Descriptor, Labels, Namespace, NewContent, PIECE_BYTES, parse_config};
 use crate::error::{Error, Kind, Result};
 use crate::{fail, wait};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -104,7 +105,7 @@ fn layers(held: &Namespace, paths: &[String], files: &Files, compress: bool) -> 
     Ok(layers)
 }
 
-fn head(held: &Namespace, digest: &crate::containerd::Digest, length: usize) -> Result<Vec<u8>> {
+fn head(held: &Namespace, digest: &crate::containerd::Digest, length: usize) -> Result<Bytes> {
     held.blob_reader(digest)?.read_at(0, length)
 }
 

@@ -205,7 +205,7 @@ impl Content for File {
         self.again
     }
 
-    fn read(&self, offset: u64, length: usize) -> Result<Cow<'_, [u8]>> {
+    fn read(&self, offset: u64, length: usize) -> Result<Bytes> {
         if self.size <= DOCUMENT_BYTES {
             let bytes = match self.document.get() {
                 Some(bytes) => bytes,
@@ -216,10 +216,10 @@ impl Content for File {
             };
             let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
             let end = start.saturating_add(length).min(bytes.len());
-            return Ok(Cow::Borrowed(&bytes[start..end]));
+            return Ok(bytes.slice(start..end));
         }
         if let Some(file) = self.file.get() {
-            return read_file(file, self.size, offset, length).map(Cow::Owned);
+            return read_file(file, self.size, offset, length).map(Bytes::from);
         }
         let reader = match self.reader.get() {
             Some(reader) => reader,
@@ -228,7 +228,7 @@ impl Content for File {
                 self.reader.get_or_init(|| reader)
             }
         };
-        reader.read_at(offset, length).map(Cow::Owned)
+        reader.read_at(offset, length)
     }
 }
 

@@ -109,7 +109,7 @@ impl Stream for Diff {
             }
         };
         drop(state);
-        difference.reader.read_at(offset, length)
+        difference.reader.read_at(offset, length).map(Vec::from)
     }
     fn follow(&self) -> Result<Box<dyn Follower>> {
         Err(Error::new(Kind::Unsupported, "diff.tar: it does not grow"))

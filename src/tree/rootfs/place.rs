@@ -11,7 +11,6 @@ use crate::layers::{Entry, merge};
 use crate::node::handle::Opened;
 use crate::node::{Attr, Content, FileType, Lifetime, Name, Node, Place, Seat, Target, stable_hash};
 use crate::wait;
-use std::borrow::Cow;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
@@ -282,7 +281,7 @@ impl Content for InLayer {
         self.member.size
     }
 
-    fn read(&self, offset: u64, length: usize) -> Result<Cow<'_, [u8]>> {
+    fn read(&self, offset: u64, length: usize) -> Result<bytes::Bytes> {
         if length > INLINE {
             wait::deadline()?;
         }
@@ -290,7 +289,7 @@ impl Content for InLayer {
         let mut bytes = vec![0; length.min(usize::try_from(rest).unwrap_or(usize::MAX))];
         let read = self.reader.read_member(&self.member, offset, &mut bytes)?;
         bytes.truncate(read);
-        Ok(Cow::Owned(bytes))
+        Ok(bytes.into())
     }
 }
 
@@ -309,7 +308,7 @@ impl Content for OnDisk {
         Some(self.file.as_fd())
     }
 
-    fn read(&self, offset: u64, length: usize) -> Result<Cow<'_, [u8]>> {
+    fn read(&self, offset: u64, length: usize) -> Result<bytes::Bytes> {
         if length > INLINE {
             wait::deadline()?;
         }
@@ -324,6 +323,6 @@ impl Content for OnDisk {
             }
         }
         bytes.truncate(done);
-        Ok(Cow::Owned(bytes))
+        Ok(bytes.into())
     }
 }

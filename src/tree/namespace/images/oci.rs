@@ -11,6 +11,7 @@ use crate::run::layout::{self, Layout};
 use crate::run::reference;
 use crate::tree::namespace::{Ns, blobs, links};
 use crate::tree::text::usable;
+use bytes::Bytes;
 use lru::LruCache;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -223,8 +224,8 @@ impl Content for Tar {
         true
     }
 
-    fn read(&self, offset: u64, length: usize) -> Result<Cow<'_, [u8]>> {
-        self.archive().read_at(self, offset, length).map(Cow::Owned)
+    fn read(&self, offset: u64, length: usize) -> Result<Bytes> {
+        self.archive().read_at(self, offset, length).map(Bytes::from)
     }
 }
 
