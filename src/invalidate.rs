@@ -21,8 +21,8 @@ const SETTLED: Duration = Duration::from_millis(200);
 enum Order {
     /// Tell what a change makes untrue.
     Change(Change),
-    /// Tell what may be untrue after a command, and then who gave it.
-    Command(Sender<()>),
+    /// Tell a writer that what changed so far was told; after a command also what may be untrue without a change.
+    Written { command: bool, done: Sender<()> },
     /// Have the attributes of a directory asked for again: its listing is believed for less long than they were.
     Attributes(u64),
 }
@@ -39,10 +39,10 @@ struct Teller {
 /// How handlers ask the thread for something. Without the thread there is no mount, and nothing to be told.
 fn notices(orders: Sender<Order>) -> Notices {
     let outdated = orders.clone();
-    let settle = move || {
+    let settle = move |command| {
         let (done, told) = channel();
         // Whatever comes of it, the writer has waited long enough.
-        drop(orders.send(Order::Command(done)).map(|()| told.recv_timeout(SETTLED)));
+        drop(orders.send(Order::Written { command, done }).map(|()| told.recv_timeout(SETTLED)));
     };
     let outlived = move |ino| drop(outdated.send(Order::Attributes(ino)));
     Notices { settle: Box::new(settle), outlived: Box::new(outlived) }
@@ -112,17 +112,20 @@ impl Teller {
                 },
             };
             let Ok(first) = first else { return };
-            let (mut burst, mut waiting) = (Vec::new(), Vec::new());
+            let (mut burst, mut waiting, mut commands) = (Vec::new(), Vec::new(), false);
             for order in std::iter::once(first).chain(orders.try_iter()) {
                 match order {
                     Order::Change(change) => burst.push(change),
-                    Order::Command(done) => waiting.push(done),
+                    Order::Written { command, done } => {
+                        commands |= command;
+                        waiting.push(done);
+                    }
                     Order::Attributes(ino) => self.expire_attributes(ino),
                 }
             }
             // A burst is told once: a run of a container is eight events about three objects.
             self.tell(&burst);
-            if !waiting.is_empty() {
+            if commands {
                 self.tell_listings();
             }
             // Who does not wait any more need not be told.

@@ -87,8 +87,8 @@ pub struct Kernel {
 
 /// Who sends the kernel notices: handlers may only ask for them.
 pub struct Notices {
-    /// Waits until it was told what changed so far, and of what nobody tells.
-    pub settle: Box<dyn Fn() + Send + Sync>,
+    /// Waits until it was told what changed so far, and after a command also of what nobody tells.
+    pub settle: Box<dyn Fn(bool) + Send + Sync>,
     /// The listing of a directory is believed for less long than its attributes were: it shall ask for them again.
     pub outlived: Box<dyn Fn(u64) + Send + Sync>,
 }

@@ -45,9 +45,7 @@ impl Document {
         let options = RuntimeOptions { type_url: String::new(), config_path: path.into() };
         Document { type_url: "runtimeoptions.v1.Options".into(), value: options.encode_to_vec() }
     }
-}
 
-impl Document {
     /// As the bytes of a protobuf `Any`.
     pub fn to_any(&self) -> Vec<u8> {
         any(self).encode_to_vec()

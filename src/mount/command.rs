@@ -138,7 +138,8 @@ impl Shared {
         let (bytes, uid, caller) = (bytes.to_vec(), ask.caller.uid, ask.caller.pid);
         let cancel = Cancel::default();
         let pending = Arc::new(Pending { reply: Mutex::new(Some(reply)), cancel: cancel.clone() });
-        let behind = matches!(work, Work::Commands(_)) && in_background(&bytes);
+        let commands = matches!(work, Work::Commands(_));
+        let behind = commands && in_background(&bytes);
         let (shared, file, answer) = (Arc::clone(self), Arc::clone(file), Answer(Arc::clone(&pending)));
         let taken = bytes.len();
         hand.carry_out(move || {
@@ -161,7 +162,7 @@ impl Shared {
                 }
             }
             // What the writer changed is there at his next read.
-            shared.kernel.notices.get().iter().for_each(|notices| (notices.settle)());
+            shared.kernel.notices.get().iter().for_each(|notices| (notices.settle)(commands));
             answer.0.settle(result);
         });
         match behind {

@@ -144,7 +144,7 @@ impl Shared {
                 self.kernel.notices.get().iter().for_each(|notices| (notices.outlived)(ino));
             }
         }
-        Ok(Arc::new(Names::new(self.table.names(ino)?)))
+        Ok(Arc::new(Names::new(node.place.list()?)))
     }
 
     /// Tells a part with the attributes of its entries.

@@ -65,7 +65,7 @@ static TOY: Dir<Toy> = Dir {
 
 fn list(table: &Table, parent: u64) -> Vec<(Name, inode::Found)> {
     let entry = |(name, node): (Name, Node)| Some((name.clone(), table.listed(parent, &name, &node).unwrap()?));
-    table.names(parent).unwrap().into_iter().filter_map(entry).collect()
+    table.node(parent).unwrap().place.list().unwrap().into_iter().filter_map(entry).collect()
 }
 
 fn names(entries: &[(Name, inode::Found)]) -> Vec<String> {

@@ -149,11 +149,6 @@ impl Table {
         Ok(Some(Found { node, ino, attr, borrowed }))
     }
 
-    /// The names of the listed entries of a directory.
-    pub fn names(&self, parent: u64) -> Result<Vec<(Name, Node)>> {
-        self.node(parent)?.place.list()
-    }
-
     /// A listed entry, `None` if it turns out to be absent. One whose attributes cannot be had is there all the same, and
     /// opening it tells why.
     pub fn listed(&self, parent: u64, name: &Name, node: &Node) -> Result<Option<Found>> {

@@ -1,6 +1,7 @@
 //! The real binary, mounted. Always another process: a file system served by its own user deadlocks.
 
 use super::{Containerd, shell, teardown};
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io::Read;
@@ -130,12 +131,12 @@ impl Mount {
         fs::read(self.at_path(path)).unwrap_or_else(|error| panic!("cannot read {path}: {error}"))
     }
 
-    /// How often the kernel asked for `operation` until now.
-    pub fn requests(&self, operation: &str) -> u64 {
+    /// The requests of the kernel until now, by operation.
+    pub fn requests(&self) -> BTreeMap<String, u64> {
         let metrics = self.read(".ctrfs/metrics");
-        let head = format!("ctrfs_requests_total{{operation=\"{operation}\"");
-        let line = metrics.lines().find(|line| line.starts_with(&head)).expect("it is counted");
-        line.rsplit(' ').next().unwrap().parse().unwrap()
+        let counts = metrics.lines().filter_map(|line| line.strip_prefix("ctrfs_requests_total{operation=\""));
+        let split = |line: &str| line.split_once("\"} ").map(|(name, count)| (name.to_owned(), count.parse().unwrap()));
+        counts.filter_map(split).collect()
     }
 
     /// The names in a directory, sorted.

@@ -52,7 +52,7 @@ fn shells(world: &World) {
 /// The kernel keeps a listing, but not beyond what was written here: leases, of which no event tells. What others make without
 /// one, and the jobs that begin behind their writers, are there a second later, also for one who looks all the time.
 fn what_was_written_is_listed(world: &World) {
-    let listings = || world.mount().requests("readdir");
+    let listings = || world.mount().requests()["readdir"];
     let mut kept = 0;
     for n in 0..10 {
         let leases = world.ls("leases").len();

@@ -321,7 +321,7 @@ fn kept_until_told(world: &World) {
     let image = world.tiny();
     let dir = format!("images/{image}");
     let config = world.json(&format!("{dir}/manifest.json"))["config"]["digest"].as_str().unwrap().to_owned();
-    let listings = || world.mount().requests("readdir");
+    let listings = || world.mount().requests()["readdir"];
     eventually("the kernel keeps the listing", Duration::from_secs(20), || {
         let before = listings();
         for n in 0..60 {

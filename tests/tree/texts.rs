@@ -1,7 +1,6 @@
 //! Texts that take a call: what the kernel keeps of them, and that nobody sees what was true once.
 
 use crate::common::{World, eventually, images, oci};
-use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -9,21 +8,14 @@ use std::time::Duration;
 /// An image that the test points elsewhere.
 const MOVED: &str = "docker.io/library/moved:1";
 
-/// The requests of the kernel until now, by operation.
-fn requests(world: &World) -> BTreeMap<String, u64> {
-    let metrics = world.mount().read(".ctrfs/metrics");
-    let counts = metrics.lines().filter_map(|line| line.strip_prefix("ctrfs_requests_total{operation=\""));
-    let split = |line: &str| line.split_once("\"} ").map(|(name, count)| (name.to_owned(), count.parse().unwrap()));
-    counts.filter_map(split).collect()
-}
-
 /// What reading the file at `path` ten times asks for: (lookups, stats, opens, reads, closes).
 fn asked(world: &World, path: &str) -> [u64; 5] {
     let path = world.mount().at_path(&world.path(path));
     // To read the counters asks for something, too: as often with as without.
-    let counts = [requests(world), requests(world), {
+    let requests = || world.mount().requests();
+    let counts = [requests(), requests(), {
         (0..10).for_each(|_| assert!(!std::fs::read(&path).unwrap().is_empty()));
-        requests(world)
+        requests()
     }];
     let more = |n: usize, name: &str| counts[n + 1][name] - counts[n][name];
     ["lookup", "getattr", "open", "read", "release"].map(|name| more(1, name).saturating_sub(more(0, name)))

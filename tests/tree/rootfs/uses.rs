@@ -61,7 +61,7 @@ fn small_files_come_with_their_open(world: &World) {
     layout.store(&world.containerd, &world.namespace, "small", &manifest);
     let mount = Mount::new(&world.containerd, &[]);
     let root = mount.at_path(&world.path(&format!("manifests/{}/rootfs", oci::hex_of(&manifest))));
-    let reads = || mount.requests("read");
+    let reads = || mount.requests()["read"];
     let read = |n: usize| assert_eq!(std::fs::read_to_string(root.join(&names[n])).unwrap(), content(n), "{n}");
     assert_eq!(std::fs::read_dir(root.join("srv")).unwrap().count(), 65);
     // Reading the metrics asks once or twice itself.
